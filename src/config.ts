@@ -1,0 +1,219 @@
+/**
+ * The environment becomes one validated, frozen `Config`; every fault is reported at once.
+ * Nothing else in the program reads the environment.
+ */
+import { resolve } from "node:path";
+
+/** A model and where it is served; `baseUrl` null is OpenAI's own service. */
+export interface ModelTarget {
+  model: string;
+  baseUrl: string | null;
+  apiKey: string | null;
+}
+
+export interface ApiKey {
+  role: "admin" | "service";
+  secret: string;
+}
+
+const limitDefaults = {
+  turnSecondsMax: 600,
+  modelConnectSeconds: 10,
+  modelFirstByteSeconds: 60,
+  modelIdleSeconds: 60,
+  shutdownSeconds: 20,
+  turnsRunningMax: 10_000,
+  bodyBytesMax: 1024 * 1024,
+  messageCharsMax: 32_000,
+  replyCharsMax: 1_000_000,
+  windowTokens: 4_000,
+};
+
+/** Limits, each with its unit in its name. */
+export type Limits = Readonly<typeof limitDefaults>;
+
+export interface Config {
+  readonly host: string;
+  readonly port: number;
+  readonly dataDir: string;
+  readonly databaseUrl: string | null;
+  /** The model and its fallbacks, in the order they are tried; empty means the embedded model. */
+  readonly models: readonly ModelTarget[];
+  readonly systemPrompt: string;
+  readonly apiKeys: readonly ApiKey[];
+  readonly limits: Limits;
+}
+
+/** Thrown by `loadConfig` with all faults of the environment, each naming its variable. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  constructor(readonly faults: readonly string[]) {
+    super(faults.join("\n"));
+  }
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const defaultSystemPrompt = "You are a helpful assistant.";
+const defaultModel = "gpt-5-mini";
+
+/** The variable that sets a limit: `turnSecondsMax` is `PARLEY_TURN_SECONDS_MAX`. */
+const variableOf = (limit: string): string =>
+  `PARLEY_${limit.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+
+const loopbackHost = /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i;
+
+/** Whether a host name or address, without port, is this machine's own. */
+export const isLoopback = (host: string): boolean => loopbackHost.test(host);
+
+/** Reads the process's environment. @throws ConfigError with every fault */
+export function loadConfig(env: Environment = process.env): Config {
+  const faults: string[] = [];
+  const read = (name: string): string | null => env[name]?.trim() || null;
+
+  const integer = (name: string, fallback: number, minimum: number, maximum: number): number => {
+    const text = read(name);
+    if (text === null) return fallback;
+    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= minimum && value <= maximum) return value;
+    faults.push(`${name} must be a whole number from ${minimum} to ${maximum}`);
+    return fallback;
+  };
+
+  const url = (name: string, text: string | null): string | null => {
+    if (text === null) return null;
+    if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
+    faults.push(`${name} must hold http:// or https:// addresses`);
+    return null;
+  };
+
+  const limits = { ...limitDefaults };
+  for (const name of Object.keys(limitDefaults) as (keyof Limits)[]) {
+    limits[name] = integer(variableOf(name), limitDefaults[name], name === "shutdownSeconds" ? 0 : 1, 1e9);
+  }
+
+  const host = read("PARLEY_HOST") ?? "127.0.0.1";
+  const apiKeys = parseApiKeys(read("PARLEY_API_KEYS"), faults);
+  if (apiKeys.length === 0 && !isLoopback(host)) {
+    faults.push(
+      `PARLEY_HOST is ${host}, which others can reach, and PARLEY_API_KEYS is empty. ` +
+        'Make a key first: export PARLEY_API_KEYS="$(openssl rand -hex 32)"',
+    );
+  }
+
+  const databaseUrl = read("DATABASE_URL");
+  if (databaseUrl !== null) {
+    faults.push(
+      "DATABASE_URL is set, but this version stores in SQLite only: unset it and use PARLEY_DATA_DIR",
+    );
+  }
+
+  const config: Config = {
+    host,
+    port: integer("PORT", 8000, 0, 65_535),
+    dataDir: resolve(read("PARLEY_DATA_DIR") ?? "./data"),
+    databaseUrl,
+    models: readModels(read, url, faults),
+    systemPrompt: env.PARLEY_SYSTEM_PROMPT ?? defaultSystemPrompt,
+    apiKeys,
+    limits: Object.freeze(limits),
+  };
+  if (faults.length > 0) throw new ConfigError(faults);
+  return Object.freeze(config);
+}
+
+function readModels(
+  read: (name: string) => string | null,
+  url: (name: string, text: string | null) => string | null,
+  faults: string[],
+): readonly ModelTarget[] {
+  const apiKey = read("OPENAI_API_KEY");
+  const baseUrl = url("OPENAI_BASE_URL", read("OPENAI_BASE_URL"));
+  const model = read("PARLEY_MODEL");
+  const fallbacks = list(read("PARLEY_FALLBACK_MODELS"));
+  const fallbackKeys = read("PARLEY_FALLBACK_API_KEYS")?.split(",") ?? [];
+  if (fallbackKeys.length > fallbacks.length) {
+    faults.push("PARLEY_FALLBACK_API_KEYS has more entries than PARLEY_FALLBACK_MODELS");
+  }
+  if (model === "embedded" || (apiKey === null && read("OPENAI_BASE_URL") === null)) {
+    if (model !== null && model !== "embedded") {
+      faults.push("PARLEY_MODEL names a model, but neither OPENAI_API_KEY nor OPENAI_BASE_URL is set");
+    }
+    if (fallbacks.length > 0) faults.push("PARLEY_FALLBACK_MODELS needs OPENAI_API_KEY or OPENAI_BASE_URL");
+    return [];
+  }
+  const targets: ModelTarget[] = [{ model: model ?? defaultModel, baseUrl, apiKey }];
+  fallbacks.forEach((entry, index) => {
+    const at = entry.indexOf("@http");
+    const own = at < 0 ? null : url("PARLEY_FALLBACK_MODELS", entry.slice(at + 1));
+    targets.push({
+      model: at < 0 ? entry : entry.slice(0, at),
+      baseUrl: at < 0 ? baseUrl : own,
+      apiKey: fallbackKeys[index]?.trim() || (at < 0 ? apiKey : null),
+    });
+  });
+  return Object.freeze(targets);
+}
+
+const list = (text: string | null): string[] =>
+  (text ?? "")
+    .split(",")
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== "");
+
+function parseApiKeys(text: string | null, faults: string[]): readonly ApiKey[] {
+  const keys = list(text).map((entry): ApiKey => {
+    const [, role, secret] = /^(?:(admin|service):)?(.*)$/.exec(entry)!;
+    return { role: role === "admin" ? "admin" : "service", secret: secret! };
+  });
+  if (keys.some((key) => !/^[\x21-\x7e]{16,}$/.test(key.secret))) {
+    faults.push("PARLEY_API_KEYS: each key needs at least 16 visible ASCII characters");
+  }
+  return Object.freeze(keys);
+}
+
+const mask = (secret: string | null): string => (secret === null ? "(unset)" : "********");
+
+/** The configuration as `[variable, value]` lines, with secrets masked. */
+export function describeConfig(config: Config): [variable: string, value: string][] {
+  const [first, ...fallbacks] = config.models;
+  const lines: [string, string][] = [
+    ["PARLEY_HOST", config.host],
+    ["PORT", String(config.port)],
+    ["PARLEY_DATA_DIR", config.dataDir],
+    ["DATABASE_URL", config.databaseUrl === null ? "(unset)" : mask(config.databaseUrl)],
+    ["PARLEY_MODEL", first?.model ?? "embedded"],
+    ["OPENAI_BASE_URL", withoutSecrets(first?.baseUrl ?? null)],
+    ["OPENAI_API_KEY", mask(first?.apiKey ?? null)],
+    ["PARLEY_FALLBACK_MODELS", fallbacks.map(describeTarget).join(",") || "(unset)"],
+    ["PARLEY_FALLBACK_API_KEYS", fallbacks.map(({ apiKey }) => mask(apiKey)).join(",") || "(unset)"],
+    ["PARLEY_API_KEYS", config.apiKeys.map(({ role }) => `${role}:********`).join(",") || "(unset)"],
+    ["PARLEY_SYSTEM_PROMPT", config.systemPrompt],
+  ];
+  for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
+  return lines;
+}
+
+const describeTarget = ({ model, baseUrl }: ModelTarget): string =>
+  baseUrl === null ? model : `${model}@${withoutSecrets(baseUrl)}`;
+
+/** An address without its user info and query, where some gateways keep keys. */
+function withoutSecrets(address: string | null): string {
+  if (address === null) return "(unset)";
+  const { origin, pathname } = new URL(address);
+  return origin + pathname;
+}
+
+/**
+ * Bun's `fetch` runs 256 requests at once and queues the rest, and reads its limit only when the process starts:
+ * restarts this process in place, once, with the limit raised.
+ */
+export function liftFetchLimit(args: readonly string[]): void {
+  const variable = "BUN_CONFIG_MAX_HTTP_REQUESTS";
+  if (process.env[variable] !== undefined || process.execve === undefined) return;
+  const script = Bun.isStandaloneExecutable ? [] : [...process.execArgv, process.argv[1]!];
+  process.execve(process.execPath, [process.execPath, ...script, ...args], {
+    ...process.env,
+    [variable]: "65535",
+  });
+}

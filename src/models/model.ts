@@ -1,0 +1,73 @@
+/**
+ * The port to a language model.
+ *
+ * `reply` returns at once and never throws; its stream throws a `ModelFailure`, and nothing else, when the
+ * model fails, or the signal's reason when the caller aborts. Text that came before a failure has been yielded.
+ * The stream owns what it opened: leaving the loop early closes the connection to the model.
+ */
+import type { ErrorCode } from "../errors.ts";
+
+export interface PromptMessage {
+  role: "system" | "user" | "assistant";
+  content: string;
+}
+
+export interface ModelRequest {
+  /** The model asked for; null means the configured one. */
+  model: string | null;
+  messages: PromptMessage[];
+  /** 0 to 2; null leaves it to the model. */
+  temperature: number | null;
+  /** Tokens of the reply at most; null leaves it to the model. */
+  max_tokens: number | null;
+}
+
+export type FinishReason = "stop" | "length" | "content_filter";
+
+/** Token counts of one turn, as the provider reported them. */
+export interface ModelUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  /** The part of `completion_tokens` that was spent on reasoning and isn't in the text. */
+  reasoning_tokens: number;
+}
+
+/** A part of the reply; a piece carries whatever was known by then. */
+export interface ModelPiece {
+  /** Text to append, raw: pieces of one network chunk come joined. */
+  text?: string;
+  finish_reason?: FinishReason;
+  usage?: ModelUsage;
+  /** The name of the model that answers, sent once before the first text where it differs from the one asked for. */
+  model?: string;
+}
+
+export interface Model {
+  /** The name that answers carry where the caller asks for no other. */
+  readonly name: string;
+  reply(request: ModelRequest, signal: AbortSignal): AsyncIterable<ModelPiece>;
+}
+
+export type ModelFailureCode = Extract<ErrorCode, `model_${string}`>;
+
+/** A failure of the model. `message` is public; `upstream` (status, code, type) is for the log. */
+export class ModelFailure extends Error {
+  override readonly name = "ModelFailure";
+  readonly upstream: Record<string, string | number>;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(
+    readonly code: ModelFailureCode,
+    message: string,
+    options: {
+      upstream?: Record<string, string | number>;
+      retryAfterSeconds?: number;
+      cause?: unknown;
+    } = {},
+  ) {
+    super(message, { cause: options.cause });
+    this.upstream = options.upstream ?? {};
+    this.retryAfterSeconds = options.retryAfterSeconds;
+  }
+}
