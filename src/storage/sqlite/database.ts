@@ -1,0 +1,54 @@
+/** Opening SQLite the one way Parley does: private files, WAL, every commit on the disk. */
+import { Database } from "bun:sqlite";
+import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { migrations } from "./migrations.ts";
+
+const databaseFile = (dataDir: string): string => join(dataDir, "parley.db");
+
+/** Makes the data directory, readable by its owner alone. */
+export function makePrivateDirectory(dataDir: string): void {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  chmodSync(dataDir, 0o700);
+}
+
+/** SQLite gives its WAL and shared-memory files the mode of the database file. */
+export function makePrivateFile(path: string): void {
+  closeSync(openSync(path, "a", 0o600));
+  chmodSync(path, 0o600);
+}
+
+/** Opens the database for writing and applies the migrations it lacks. @throws where a newer Parley has written it */
+export function openForWriting(dataDir: string): Database {
+  const path = databaseFile(dataDir);
+  makePrivateFile(path);
+  const db = new Database(path, { strict: true });
+  // The timeout comes first: switching to WAL takes a lock too.
+  db.run("pragma busy_timeout = 5000");
+  db.run("pragma journal_mode = wal");
+  db.run("pragma synchronous = full");
+  db.run("pragma foreign_keys = on");
+  db.run("pragma secure_delete = on");
+  migrate(db);
+  return db;
+}
+
+/** Opens the database for reading beside the writer. */
+export function openForReading(dataDir: string): Database {
+  const db = new Database(databaseFile(dataDir), { strict: true, readonly: true });
+  db.run("pragma busy_timeout = 5000");
+  return db;
+}
+
+function migrate(db: Database): void {
+  const { user_version: version } = db.query<{ user_version: number }, []>("pragma user_version").get()!;
+  if (version > migrations.length) {
+    throw new Error(`the database is of version ${version}, this Parley knows ${migrations.length}: use a newer one`);
+  }
+  migrations.slice(version).forEach((sql, index) => {
+    db.transaction(() => {
+      db.run(sql);
+      db.run(`pragma user_version = ${version + index + 1}`);
+    }).immediate();
+  });
+}

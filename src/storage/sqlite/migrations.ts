@@ -1,0 +1,4 @@
+/** Numbered, applied in order at start, never edited once released. A database's `user_version` counts them. */
+import turns from "../migrations/sqlite/0001_turns.sql" with { type: "text" };
+
+export const migrations: readonly string[] = [turns];

@@ -1,0 +1,176 @@
+/** Every query that only reads. Point and page reads run in the server's thread, `search` in the reader worker. */
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import type {
+  ConversationCursor,
+  ConversationPage,
+  ConversationQuery,
+  ConversationRecord,
+  MessagePage,
+  MessageRecord,
+  Scope,
+  TurnRecord,
+} from "../store.ts";
+import {
+  type ConversationRow,
+  conversationColumns,
+  type MessageRow,
+  messageColumns,
+  selectTurn,
+  type TurnRow,
+  toConversation,
+  toMessage,
+  toTurn,
+} from "./rows.ts";
+import { cutWords } from "./words.ts";
+
+/** Up to so many matches are collected and sorted; where there are more, the conversations are walked instead. */
+const sortedMatchesMax = 10_000;
+
+export type Reads = ReturnType<typeof createReads>;
+
+export function createReads(db: Database) {
+  const inScope = "c.workspace_id = $workspace_id and ($user_id is null or c.user_id = $user_id)";
+  const turnById = db.query<TurnRow, SQLQueryBindings>(`${selectTurn} where t.id = $id and ${inScope}`);
+  const runningElsewhere = db.query<TurnRow, SQLQueryBindings>(
+    `${selectTurn} where t.status = 'running' and t.instance_id <> $instance_id`,
+  );
+  const conversationById = db.query<ConversationRow, SQLQueryBindings>(
+    `select ${conversationColumns} from conversations c where c.id = $id and ${inScope}`,
+  );
+  const newestMessages = db.query<MessageRow, SQLQueryBindings>(
+    `select ${messageColumns} from messages m
+     where m.conversation_id = $conversation_id and m.seq < $before order by m.seq desc limit $limit`,
+  );
+  const nextMessages = db.query<MessageRow, SQLQueryBindings>(
+    `select ${messageColumns} from messages m
+     where m.conversation_id = $conversation_id and m.seq > $after order by m.seq limit $limit`,
+  );
+  const setting = db.query<{ value: string }, SQLQueryBindings>("select value from settings where name = $name");
+  const countMatches = (table: string) =>
+    db.query<{ count: number }, SQLQueryBindings>(
+      `select count(*) as count from (select 1 from ${table} where ${table} match $match limit $limit)`,
+    );
+  const countMessageMatches = countMatches("message_words");
+  const countTitleMatches = countMatches("title_words");
+
+  /** The page of conversations that meet a condition, by the index of the activity order. */
+  function page(scope: Scope, query: ConversationQuery, condition: string, bindings: Record<string, string>) {
+    const { limit, after } = query;
+    const user_id = scope.user_id ?? query.user_id;
+    const rows = db
+      .query<ConversationRow, SQLQueryBindings>(
+        `select ${conversationColumns} from conversations c where c.workspace_id = $workspace_id
+         ${user_id === null ? "" : "and c.user_id = $user_id"}
+         ${after === null ? "" : "and (c.last_active_ms, c.id) < ($after_ms, $after_id)"}
+         ${condition} order by c.last_active_ms desc, c.id desc limit $limit`,
+      )
+      .all({
+        workspace_id: scope.workspace_id,
+        limit: limit + 1,
+        ...(user_id === null ? {} : { user_id }),
+        ...(after === null ? {} : { after_ms: after.last_active_ms, after_id: after.id }),
+        ...bindings,
+      });
+    const shown = rows.slice(0, limit);
+    const last = shown.at(-1);
+    const next: ConversationCursor | null =
+      rows.length > limit && last ? { last_active_ms: last.last_active_ms, id: last.id } : null;
+    return { conversations: shown.map(toConversation), next };
+  }
+
+  return {
+    turn(scope: Scope, id: string): TurnRecord | null {
+      const row = turnById.get({ ...scope, id });
+      return row && toTurn(row);
+    },
+
+    orphans(instanceId: string): { turn: TurnRecord; instance_id: string }[] {
+      return runningElsewhere
+        .all({ instance_id: instanceId })
+        .map((row) => ({ turn: toTurn(row), instance_id: row.instance_id }));
+    },
+
+    conversation(scope: Scope, id: string): ConversationRecord | null {
+      const row = conversationById.get({ ...scope, id });
+      return row && toConversation(row);
+    },
+
+    conversations(scope: Scope, query: ConversationQuery): ConversationPage {
+      return page(scope, query, "", {});
+    },
+
+    /**
+     * Conversations with a title or a message that holds all words of `q`, the last one as a prefix. Few matches
+     * are looked up; with many, the conversations are walked in their order until the page is full, because then
+     * a match is never far. Words are all that is left of `q`, so there is no query syntax to escape.
+     */
+    search(scope: Scope, query: ConversationQuery): ConversationPage {
+      const words = cutWords(query.q ?? "");
+      if (words === "") return { conversations: [], next: null };
+      const match = `${words
+        .split(" ")
+        .map((word) => `"${word}"`)
+        .join(" ")}*`;
+      const limit = sortedMatchesMax + 1;
+      const count =
+        countMessageMatches.get({ match, limit })!.count + countTitleMatches.get({ match, limit })!.count;
+      if (count <= sortedMatchesMax) {
+        return page(
+          scope,
+          query,
+          `and c.n in (
+             select n from conversations where id in (select conversation_id from messages where n in (
+               select rowid from message_words where message_words match $match))
+             union select rowid from title_words where title_words match $match)`,
+          { match },
+        );
+      }
+      const parts = words.split(" ").map((word, index, all) => (index < all.length - 1 ? ` ${word} ` : ` ${word}`));
+      const holdsAll = parts.map((_, index) => `instr(' ' || w.words || ' ', $word${index}) > 0`).join(" and ");
+      return page(
+        scope,
+        query,
+        `and (exists (select 1 from title_words w where w.rowid = c.n and ${holdsAll})
+          or exists (select 1 from messages m join message_words w on w.rowid = m.n
+                     where m.conversation_id = c.id and ${holdsAll}))`,
+        Object.fromEntries(parts.map((part, index) => [`word${index}`, part])),
+      );
+    },
+
+    messages(conversationId: string, limit: number, beforeSeq: number | null): MessagePage {
+      const rows = newestMessages.all({
+        conversation_id: conversationId,
+        before: beforeSeq ?? Number.MAX_SAFE_INTEGER,
+        limit: limit + 1,
+      });
+      return { messages: rows.slice(0, limit).reverse().map(toMessage), has_more: rows.length > limit };
+    },
+
+    messagesAfter(conversationId: string, afterSeq: number, limit: number): MessageRecord[] {
+      return nextMessages.all({ conversation_id: conversationId, after: afterSeq, limit }).map(toMessage);
+    },
+
+    /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
+    window(conversationId: string, beforeSeq: number, tokensMax: number): MessageRecord[] {
+      const window: MessageRecord[] = [];
+      let tokens = 0;
+      let before = beforeSeq;
+      for (let limit = 16; ; limit *= 2) {
+        const rows = newestMessages.all({ conversation_id: conversationId, before, limit });
+        for (const row of rows) {
+          tokens += row.tokens;
+          if (tokens > tokensMax) return window.reverse();
+          window.push(toMessage(row));
+          before = row.seq;
+        }
+        if (rows.length < limit) return window.reverse();
+      }
+    },
+
+    setting(name: string): string {
+      const row = setting.get({ name });
+      if (row === null) throw new Error(`the setting ${name} is missing`);
+      return row.value;
+    },
+  };
+}

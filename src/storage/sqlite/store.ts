@@ -1,0 +1,77 @@
+/** The SQLite adapter of the storage port: writes through one worker, long reads through another, the rest here. */
+import type { Database } from "bun:sqlite";
+import { AppError } from "../../errors.ts";
+import type { Store } from "../store.ts";
+import { openForReading } from "./database.ts";
+import { lockDataDir } from "./lock.ts";
+import { createReads, type Reads } from "./reads.ts";
+import { isStorageFault } from "./worker.ts";
+import { WorkerClient } from "./worker-client.ts";
+import type { Writes } from "./writes.ts";
+
+/** Writes that may wait: three for each turn that may run, checkpoints included. */
+const writeQueueMax = 30_000;
+const readQueueMax = 1_000;
+
+const workerUrl = (name: string): string =>
+  Bun.isStandaloneExecutable ? `./src/storage/sqlite/${name}` : new URL(name, import.meta.url).href;
+
+/**
+ * Opens the store of a data directory and holds its lock until `close`.
+ * @throws DataDirInUseError where another process holds the directory
+ */
+export async function openSqliteStore(dataDir: string): Promise<Store> {
+  const unlock = lockDataDir(dataDir);
+  const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writeQueueMax);
+  let reader: WorkerClient<Reads>;
+  let db: Database;
+  try {
+    await writer.ready;
+    reader = new WorkerClient<Reads>(workerUrl("reader.ts"), dataDir, readQueueMax);
+    await reader.ready;
+    db = openForReading(dataDir);
+  } catch (error) {
+    await writer.close();
+    unlock();
+    throw error;
+  }
+  const reads = createReads(db);
+
+  /** A read in this thread, with its faults as the port promises them. */
+  const read = async <T>(query: () => T): Promise<T> => {
+    try {
+      return query();
+    } catch (cause) {
+      throw new AppError(isStorageFault(cause) ? "storage_unavailable" : "internal", { cause });
+    }
+  };
+
+  return {
+    startTurn: (scope, start) => writer.call("startTurn", scope, start),
+    checkpointTurns: (instanceId, leaseUntil, checkpoints) =>
+      writer.call("checkpointTurns", instanceId, leaseUntil, checkpoints),
+    endTurn: (turnId, instanceId, end, nowMs) => writer.call("endTurn", turnId, instanceId, end, nowMs),
+    orphans: (instanceId) => read(() => reads.orphans(instanceId)),
+    turn: (scope, id) => read(() => reads.turn(scope, id)),
+    window: (conversationId, beforeSeq, tokensMax) => read(() => reads.window(conversationId, beforeSeq, tokensMax)),
+
+    createConversation: (scope, conversation) => writer.call("createConversation", scope, conversation),
+    conversation: (scope, id) => read(() => reads.conversation(scope, id)),
+    conversations: (scope, query) =>
+      query.q === null ? read(() => reads.conversations(scope, query)) : reader.call("search", scope, query),
+    updateConversation: (scope, id, patch, nowMs) => writer.call("updateConversation", scope, id, patch, nowMs),
+    deleteConversation: (scope, id) => writer.call("deleteConversation", scope, id),
+    messages: (conversationId, limit, beforeSeq) => read(() => reads.messages(conversationId, limit, beforeSeq)),
+    messagesAfter: (conversationId, afterSeq, limit) => reader.call("messagesAfter", conversationId, afterSeq, limit),
+
+    deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
+    ticketSecret: () => read(() => reads.setting("ticket_secret")),
+    check: () => writer.call("check", Date.now()),
+    async close() {
+      await writer.close();
+      await reader.close();
+      db.close();
+      unlock();
+    },
+  };
+}

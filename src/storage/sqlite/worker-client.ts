@@ -1,0 +1,104 @@
+/**
+ * The server's side of a storage worker: calls go over in batches, one batch at a time, answers come back as one
+ * message. While a batch is under way the next one gathers; under load that makes one commit of many writes.
+ */
+import { AppError } from "../../errors.ts";
+import type { Call, FromWorker, Operations } from "./worker.ts";
+
+/** Writes in one transaction at most. */
+const batchMax = 64;
+
+interface Waiting extends Call {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** The calling side: a bounded queue in front of one worker. */
+export class WorkerClient<Ops extends Operations> {
+  readonly #worker: Worker;
+  readonly #queue: Waiting[] = [];
+  readonly #ready = Promise.withResolvers<void>();
+  #underWay: Waiting[] = [];
+  #idle: PromiseWithResolvers<void> | null = null;
+  #failed: AppError | null = null;
+
+  /** @param queueMax calls that may wait at most */
+  constructor(
+    url: string,
+    dataDir: string,
+    readonly queueMax: number,
+  ) {
+    this.#worker = new Worker(url);
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+    this.#worker.onerror = ({ message }) => this.#fail(message);
+    this.#worker.postMessage({ dataDir });
+  }
+
+  /** Resolves when the worker has opened its database. */
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  /** @throws overloaded when the queue is full, and whatever the operation throws */
+  call<Name extends keyof Ops & string>(
+    operation: Name,
+    ...args: Parameters<Ops[Name]>
+  ): Promise<Awaited<ReturnType<Ops[Name]>>> {
+    if (this.#failed) return Promise.reject(this.#failed);
+    if (this.#queue.length >= this.queueMax) {
+      return Promise.reject(new AppError("overloaded", { retryAfterSeconds: 1 }));
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ operation, args, resolve: resolve as (value: unknown) => void, reject });
+      if (this.#underWay.length === 0) this.#send();
+    });
+  }
+
+  /** Waits for what is queued, then ends the worker. */
+  async close(): Promise<void> {
+    if (!this.#failed && this.#underWay.length > 0) {
+      this.#idle = Promise.withResolvers();
+      await this.#idle.promise;
+    }
+    this.#worker.terminate();
+  }
+
+  #send(): void {
+    this.#underWay = this.#queue.splice(0, batchMax);
+    if (this.#underWay.length === 0) {
+      this.#idle?.resolve();
+      return;
+    }
+    this.#worker.postMessage(this.#underWay.map(({ operation, args }): Call => ({ operation, args })));
+  }
+
+  #receive(message: FromWorker): void {
+    if (!Array.isArray(message)) {
+      if ("ready" in message) this.#ready.resolve();
+      else this.#fail(message.failed);
+      return;
+    }
+    const answered = this.#underWay;
+    this.#send();
+    answered.forEach((waiting, index) => {
+      const answer = message[index]!;
+      if (answer.ok) waiting.resolve(answer.value);
+      else {
+        const { code, detail, members, faults, cause } = answer;
+        waiting.reject(
+          new AppError(code, { cause, ...(detail && { detail }), ...(members && { members }), ...(faults && { faults }) }),
+        );
+      }
+    });
+  }
+
+  #fail(reason: string): void {
+    const error = new AppError("storage_unavailable", { cause: reason });
+    this.#failed = error;
+    this.#ready.reject(new Error(reason));
+    for (const waiting of [...this.#underWay, ...this.#queue]) waiting.reject(error);
+    this.#underWay = [];
+    this.#queue.length = 0;
+    this.#idle?.resolve();
+  }
+}

@@ -1,0 +1,48 @@
+/** What the server's thread and its storage workers say to each other, and the workers' side of it. */
+import { AppError, type ErrorCode, type Fault } from "../../errors.ts";
+
+declare const self: Worker;
+
+// biome-ignore lint/suspicious/noExplicitAny: the arguments of any operation; each call is typed by its operation
+export type Operations = Record<string, (...args: any[]) => unknown>;
+
+export interface Call {
+  operation: string;
+  args: unknown[];
+}
+
+export type Answer =
+  | { ok: true; value: unknown }
+  | { ok: false; code: ErrorCode; detail?: string; members?: Record<string, unknown>; faults?: Fault[]; cause?: string };
+
+/** What a worker posts: that it has opened its database, that it couldn't, or the answers of one batch, in order. */
+export type FromWorker = { ready: true } | { failed: string } | Answer[];
+
+export function toAnswer(error: unknown): Answer {
+  if (error instanceof AppError) {
+    const { code, detail, members, faults } = error;
+    return { ok: false, code, detail, ...(members && { members }), ...(faults && { faults }) };
+  }
+  const cause = error instanceof Error ? error.message : String(error);
+  return { ok: false, code: isStorageFault(error) ? "storage_unavailable" : "internal", cause };
+}
+
+/** Whether an error comes from the disk or the database's state, and not from a mistake of ours. */
+export function isStorageFault(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return /^SQLITE_(FULL|IOERR|BUSY|LOCKED|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM|PROTOCOL)/.test(code);
+}
+
+/** Makes this thread a worker: opens what it works on when told the data directory, then answers batch after batch. */
+export function serveBatches(open: (dataDir: string) => (calls: Call[]) => Answer[]): void {
+  const post = (message: FromWorker): void => self.postMessage(message);
+  self.onmessage = ({ data }: MessageEvent<{ dataDir: string }>) => {
+    try {
+      const answer = open(data.dataDir);
+      self.onmessage = (event: MessageEvent<Call[]>) => post(answer(event.data));
+      post({ ready: true });
+    } catch (error) {
+      post({ failed: error instanceof Error ? error.message : String(error) });
+    }
+  };
+}

@@ -1,0 +1,32 @@
+/** The writer worker: the one connection that writes, a transaction for each batch of calls. */
+import { AppError } from "../../errors.ts";
+import { openForWriting } from "./database.ts";
+import { type Answer, type Call, type Operations, serveBatches, toAnswer } from "./worker.ts";
+import { createWrites } from "./writes.ts";
+
+serveBatches((dataDir) => {
+  const db = openForWriting(dataDir);
+  const writes: Operations = createWrites(db);
+
+  const answer = ({ operation, args }: Call): Answer => {
+    try {
+      return { ok: true, value: writes[operation]!(...args) };
+    } catch (error) {
+      if (error instanceof AppError) return toAnswer(error);
+      throw error;
+    }
+  };
+
+  /** Where one call of a batch fails unexpectedly, each gets a transaction of its own. */
+  return function answerBatch(calls: Call[]): Answer[] {
+    try {
+      db.run("begin immediate");
+      const answers = calls.map(answer);
+      db.run("commit");
+      return answers;
+    } catch (error) {
+      if (db.inTransaction) db.run("rollback");
+      return calls.length === 1 ? [toAnswer(error)] : calls.flatMap((call) => answerBatch([call]));
+    }
+  };
+});

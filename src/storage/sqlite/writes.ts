@@ -1,0 +1,297 @@
+/**
+ * Every statement that writes, run by the writer worker, many calls to a transaction.
+ * A write checks first and changes after, so that a refusal (an `AppError`) leaves nothing to undo.
+ */
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { AppError } from "../../errors.ts";
+import type {
+  ConversationPatch,
+  ConversationRecord,
+  Idempotency,
+  NewConversation,
+  Scope,
+  TurnEnd,
+  TurnStart,
+  TurnStarted,
+} from "../store.ts";
+import { createReads } from "./reads.ts";
+import { cutWords } from "./words.ts";
+
+export type Writes = ReturnType<typeof createWrites>;
+
+export function createWrites(db: Database) {
+  const reads = createReads(db);
+  const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
+
+  const findKey = statement(`select body_hash, resource_id from idempotency_keys
+    where principal_id = $principal_id and operation = $operation and key = $key`);
+  const insertKey = statement(`insert into idempotency_keys values
+    ($principal_id, $operation, $key, $body_hash, $resource_id, $created_at)`);
+  const insertConversation = statement(`insert into conversations
+    (id, workspace_id, user_id, title, metadata, created_at, updated_at, last_active_ms)
+    values ($id, $workspace_id, $user_id, $title, $metadata, $now, $now, $now_ms) returning n`);
+  const findConversation = statement(`select n, title, message_count, active_turn_id from conversations
+    where id = $id and workspace_id = $workspace_id and user_id = $user_id`);
+  const beginTurn = statement(`update conversations set active_turn_id = $turn_id, title = $title,
+    metadata = coalesce($metadata, metadata), message_count = message_count + 2, updated_at = $now,
+    last_active_ms = $now_ms where n = $n`);
+  const insertMessage = statement(`insert into messages
+    (id, conversation_id, turn_id, seq, role, content, status, model, tokens, created_at)
+    values ($id, $conversation_id, $turn_id, $seq, $role, $content, $status, $model, $tokens, $now) returning n`);
+  const insertTurn = statement(`insert into turns (id, conversation_id, user_message_id, message_id, status, model,
+    instance_id, lease_until, created_at) values ($id, $conversation_id, $user_message_id, $message_id, 'running',
+    $model, $instance_id, $lease_until, $now)`);
+  const insertMessageWords = statement("insert into message_words (rowid, words) values ($n, $words)");
+  const replaceTitleWords = statement("insert or replace into title_words (rowid, words) values ($n, $words)");
+  const checkpointText = statement(
+    "update messages set content = $text where id = $message_id and status = 'running'",
+  );
+  const renewLease = statement(`update turns set lease_until = $lease_until
+    where id = $id and instance_id = $instance_id and status = 'running'`);
+  const finishTurn = statement(`update turns set status = $status, finish_reason = $finish_reason, model = $model,
+    memories_used = $memories_used, prompt_tokens = $prompt_tokens, completion_tokens = $completion_tokens,
+    total_tokens = $total_tokens, usage_estimated = $estimated, error_code = $error_code,
+    error_message = $error_message, ended_at = $now
+    where id = $id and instance_id = $instance_id and status = 'running' returning conversation_id, message_id`);
+  const finishReply = statement(`update messages set content = $content, status = $status, model = $model,
+    sources = $sources, citations = $citations, tokens = $tokens where id = $id returning n`);
+  const finishConversation = statement(`update conversations set active_turn_id = null,
+    tokens_used = tokens_used + $tokens, updated_at = $now, last_active_ms = max(last_active_ms, $now_ms)
+    where id = $id`);
+  const patchConversation = statement(`update conversations set title = $title, metadata = $metadata,
+    updated_at = $now where id = $id returning n`);
+  const dropMessageWords = statement(`delete from message_words
+    where rowid in (select n from messages where conversation_id = $id)`);
+  const dropTitleWords = statement("delete from title_words where rowid = $n");
+  const dropConversation = statement("delete from conversations where id = $id returning n");
+  const dropKeys = statement("delete from idempotency_keys where created_at < $before");
+  const touch = statement(`insert into settings (name, value) values ('checked_at', $now)
+    on conflict (name) do update set value = excluded.value`);
+
+  /** The resource that an idempotency key made before; null where it is new. */
+  function resourceOf(idempotency: Idempotency | null): string | null {
+    if (idempotency === null) return null;
+    const { principal_id, operation, key, body_hash } = idempotency;
+    const known = findKey.get({ principal_id, operation, key });
+    if (known === null) return null;
+    if (known.body_hash !== body_hash) throw new AppError("idempotency_key_reused");
+    return known.resource_id as string;
+  }
+
+  const rememberKey = (idempotency: Idempotency | null, resourceId: string, now: number): void => {
+    if (idempotency) insertKey.run({ ...idempotency, resource_id: resourceId, created_at: now });
+  };
+
+  return {
+    startTurn(scope: Scope, start: TurnStart): TurnStarted {
+      const known = resourceOf(start.idempotency);
+      if (known !== null) {
+        const turn = reads.turn(scope, known);
+        if (turn === null) {
+          throw new AppError("not_found", { detail: "The turn that this Idempotency-Key started was deleted." });
+        }
+        return { turn, replayed: true, seq: 0 };
+      }
+      const now = Math.floor(start.now_ms / 1000);
+      const conversation_id = start.conversation_id ?? start.new_conversation_id;
+      let n: number;
+      let title = start.title;
+      let count = 0;
+      if (start.conversation_id === null) {
+        n = insertConversation.get({
+          id: conversation_id,
+          workspace_id: scope.workspace_id,
+          user_id: start.user_id,
+          title,
+          metadata: JSON.stringify(start.metadata ?? {}),
+          now,
+          now_ms: start.now_ms,
+        })!.n as number;
+        replaceTitleWords.run({ n, words: cutWords(title) });
+      } else {
+        const found = findConversation.get({
+          id: conversation_id,
+          workspace_id: scope.workspace_id,
+          user_id: start.user_id,
+        });
+        if (found === null) throw unknownConversation();
+        if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id as string);
+        n = found.n as number;
+        count = found.message_count as number;
+        if (found.title === null) replaceTitleWords.run({ n, words: cutWords(title) });
+        else title = found.title as string;
+      }
+      beginTurn.run({
+        n,
+        turn_id: start.turn_id,
+        title,
+        metadata: start.metadata && JSON.stringify(start.metadata),
+        now,
+        now_ms: start.now_ms,
+      });
+      const common = { conversation_id, turn_id: start.turn_id, now };
+      const userMessage = insertMessage.get({
+        ...common,
+        id: start.user_message_id,
+        seq: count + 1,
+        role: "user",
+        content: start.message,
+        status: "completed",
+        model: null,
+        tokens: start.message_tokens,
+      })!;
+      insertMessage.run({
+        ...common,
+        id: start.message_id,
+        seq: count + 2,
+        role: "assistant",
+        content: "",
+        status: "running",
+        model: start.model,
+        tokens: 0,
+      });
+      insertMessageWords.run({ n: userMessage.n!, words: cutWords(start.message) });
+      insertTurn.run({
+        id: start.turn_id,
+        conversation_id,
+        user_message_id: start.user_message_id,
+        message_id: start.message_id,
+        model: start.model,
+        instance_id: start.instance_id,
+        lease_until: start.lease_until,
+        now,
+      });
+      rememberKey(start.idempotency, start.turn_id, now);
+      return { turn: newTurn(start, conversation_id, now), replayed: false, seq: count + 1 };
+    },
+
+    checkpointTurns(
+      instanceId: string,
+      leaseUntil: number,
+      checkpoints: { message_id: string; turn_id: string; text: string }[],
+    ): void {
+      for (const { message_id, turn_id, text } of checkpoints) {
+        const renewed = renewLease.run({ id: turn_id, instance_id: instanceId, lease_until: leaseUntil });
+        if (renewed.changes > 0) checkpointText.run({ message_id, text });
+      }
+    },
+
+    endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): boolean {
+      const now = Math.floor(nowMs / 1000);
+      const { prompt_tokens, completion_tokens, total_tokens, estimated } = end.usage;
+      const ended = finishTurn.get({
+        id: turnId,
+        instance_id: instanceId,
+        status: end.status,
+        finish_reason: end.finish_reason,
+        model: end.model,
+        memories_used: JSON.stringify(end.memories_used),
+        prompt_tokens,
+        completion_tokens,
+        total_tokens,
+        estimated: Number(estimated),
+        error_code: end.error?.code ?? null,
+        error_message: end.error?.message ?? null,
+        now,
+      });
+      if (ended === null) return false;
+      const reply = finishReply.get({
+        id: ended.message_id!,
+        content: end.response,
+        status: end.status,
+        model: end.model,
+        sources: JSON.stringify(end.sources),
+        citations: JSON.stringify(end.citations),
+        tokens: end.response_tokens,
+      })!;
+      insertMessageWords.run({ n: reply.n!, words: cutWords(end.response) });
+      finishConversation.run({ id: ended.conversation_id!, tokens: total_tokens, now, now_ms: nowMs });
+      return true;
+    },
+
+    createConversation(scope: Scope, conversation: NewConversation) {
+      const known = resourceOf(conversation.idempotency);
+      if (known !== null) {
+        const found = reads.conversation(scope, known);
+        if (found === null) throw unknownConversation();
+        return { conversation: found, replayed: true };
+      }
+      const { id, user_id, title, metadata, now_ms } = conversation;
+      const now = Math.floor(now_ms / 1000);
+      const n = insertConversation.get({
+        id,
+        workspace_id: scope.workspace_id,
+        user_id,
+        title,
+        metadata: JSON.stringify(metadata),
+        now,
+        now_ms,
+      })!.n!;
+      replaceTitleWords.run({ n, words: cutWords(title ?? "") });
+      rememberKey(conversation.idempotency, id, now);
+      return { conversation: reads.conversation(scope, id)!, replayed: false };
+    },
+
+    updateConversation(
+      scope: Scope,
+      id: string,
+      patch: ConversationPatch,
+      nowMs: number,
+    ): ConversationRecord | null {
+      const found = reads.conversation(scope, id);
+      if (found === null) return null;
+      const { title, metadata } = { ...found, ...patch };
+      const now = Math.floor(nowMs / 1000);
+      const { n } = patchConversation.get({ id, title, metadata: JSON.stringify(metadata), now })!;
+      if (title !== found.title) replaceTitleWords.run({ n: n!, words: cutWords(title ?? "") });
+      return reads.conversation(scope, id);
+    },
+
+    deleteConversation(scope: Scope, id: string): boolean {
+      const found = reads.conversation(scope, id);
+      if (found === null) return false;
+      if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id);
+      dropMessageWords.run({ id });
+      const { n } = dropConversation.get({ id })!;
+      dropTitleWords.run({ n: n! });
+      return true;
+    },
+
+    deleteIdempotencyKeys(before: number): void {
+      dropKeys.run({ before });
+    },
+
+    check(nowMs: number): void {
+      touch.run({ now: String(nowMs) });
+    },
+  };
+}
+
+const newTurn = (start: TurnStart, conversation_id: string, now: number): TurnStarted["turn"] => ({
+  id: start.turn_id,
+  conversation_id,
+  user_message_id: start.user_message_id,
+  message_id: start.message_id,
+  status: "running",
+  response: "",
+  finish_reason: null,
+  model: start.model,
+  sources: [],
+  citations: [],
+  memories_used: [],
+  usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
+  error: null,
+  created_at: now,
+  ended_at: null,
+});
+
+const unknownConversation = (): AppError =>
+  new AppError("not_found", {
+    detail: "There is no such conversation. Leave conversation_id out to start a new conversation.",
+  });
+
+const turnInProgress = (turnId: string): AppError =>
+  new AppError("turn_in_progress", {
+    detail: "Wait for the running turn, watch it or stop it, then try again.",
+    members: { turn_id: turnId },
+  });

@@ -1,0 +1,225 @@
+/**
+ * The port to the storage.
+ *
+ * Every method rejects with an `AppError` or not at all: `storage_unavailable` when the disk or database fails (then
+ * nothing was changed), `overloaded` when its queue is full, and what its own comment names. A promise of a write
+ * resolves after the commit is durable. Records use the words and units of the API; times are unix seconds.
+ * A `Scope` is part of every query: what lies outside of it does not exist.
+ */
+import type { ErrorCode } from "../errors.ts";
+
+/** Whose data a call may touch; a null user_id means every user of the workspace. */
+export interface Scope {
+  workspace_id: string;
+  user_id: string | null;
+}
+
+export type TurnEndStatus = "completed" | "truncated" | "filtered" | "stopped" | "failed" | "interrupted";
+export type TurnStatus = "running" | TurnEndStatus;
+export type FinishReason = "stop" | "length" | "content_filter";
+export type Metadata = Record<string, string>;
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  /** Whether the counts are Parley's own, because the provider gave none. */
+  estimated: boolean;
+}
+
+export interface Citation {
+  document_id: string;
+  name: string;
+  quote: string;
+  start: number;
+  end: number;
+  score: number;
+}
+
+export interface TurnRecord {
+  id: string;
+  conversation_id: string;
+  user_message_id: string;
+  message_id: string;
+  status: TurnStatus;
+  /** The reply so far: while the turn runs, the text of the last checkpoint. */
+  response: string;
+  finish_reason: FinishReason | null;
+  model: string;
+  sources: string[];
+  citations: Citation[];
+  memories_used: string[];
+  usage: Usage;
+  error: { code: ErrorCode; message: string } | null;
+  created_at: number;
+  ended_at: number | null;
+}
+
+export interface ConversationRecord {
+  id: string;
+  user_id: string;
+  title: string | null;
+  metadata: Metadata;
+  message_count: number;
+  tokens_used: number;
+  active_turn_id: string | null;
+  created_at: number;
+  updated_at: number;
+  last_message_at: number;
+}
+
+export interface MessageRecord {
+  id: string;
+  conversation_id: string;
+  turn_id: string;
+  seq: number;
+  role: "user" | "assistant";
+  content: string;
+  status: TurnStatus;
+  model: string | null;
+  sources: string[];
+  citations: Citation[];
+  tokens: number;
+  created_at: number;
+}
+
+/** A retry of the same request by the same principal: same key, operation and body. */
+export interface Idempotency {
+  principal_id: string;
+  operation: "turn" | "conversation";
+  key: string;
+  body_hash: string;
+}
+
+export interface TurnStart {
+  turn_id: string;
+  user_message_id: string;
+  message_id: string;
+  /** Null starts a new conversation, under `new_conversation_id`. */
+  conversation_id: string | null;
+  new_conversation_id: string;
+  user_id: string;
+  message: string;
+  message_tokens: number;
+  model: string;
+  /** Given to the conversation where it has none yet. */
+  title: string;
+  /** Replaces the conversation's metadata. */
+  metadata: Metadata | null;
+  instance_id: string;
+  lease_until: number;
+  idempotency: Idempotency | null;
+  now_ms: number;
+}
+
+export interface TurnStarted {
+  turn: TurnRecord;
+  /** True where an earlier request with the same idempotency key had started this turn: nothing was changed. */
+  replayed: boolean;
+  /** The user message's place in its conversation. */
+  seq: number;
+}
+
+export interface TurnEnd {
+  status: TurnEndStatus;
+  response: string;
+  finish_reason: FinishReason | null;
+  model: string;
+  sources: string[];
+  citations: Citation[];
+  memories_used: string[];
+  usage: Usage;
+  /** Tokens of the reply's text, for later prompts. */
+  response_tokens: number;
+  error: { code: ErrorCode; message: string } | null;
+}
+
+export interface NewConversation {
+  id: string;
+  user_id: string;
+  title: string | null;
+  metadata: Metadata;
+  idempotency: Idempotency | null;
+  now_ms: number;
+}
+
+export interface ConversationPatch {
+  title?: string | null;
+  metadata?: Metadata;
+}
+
+/** A position in the order of conversations: the last one a client has seen. */
+export interface ConversationCursor {
+  last_active_ms: number;
+  id: string;
+}
+
+export interface ConversationQuery {
+  user_id: string | null;
+  limit: number;
+  after: ConversationCursor | null;
+  /** Words to look for; null is no filter. */
+  q: string | null;
+}
+
+export interface ConversationPage {
+  conversations: ConversationRecord[];
+  /** Where the next page starts; null on the last one. */
+  next: ConversationCursor | null;
+}
+
+export interface MessagePage {
+  /** Oldest first. */
+  messages: MessageRecord[];
+  has_more: boolean;
+}
+
+export interface Store {
+  /**
+   * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
+   * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused
+   */
+  startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
+  /** Replaces the stored text of running turns of this instance and renews their leases. */
+  checkpointTurns(
+    instanceId: string,
+    leaseUntil: number,
+    checkpoints: { message_id: string; turn_id: string; text: string }[],
+  ): Promise<void>;
+  /** Ends a running turn of an instance; false where it isn't running any more, and then nothing was changed. */
+  endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
+  /** The turns that other, dead instances left running, each with the instance that ran it. */
+  orphans(instanceId: string): Promise<{ turn: TurnRecord; instance_id: string }[]>;
+  turn(scope: Scope, id: string): Promise<TurnRecord | null>;
+  /** Newest messages before a place in the conversation, oldest first, while they fit the token budget. */
+  window(conversationId: string, beforeSeq: number, tokensMax: number): Promise<MessageRecord[]>;
+
+  /** @throws idempotency_key_reused */
+  createConversation(
+    scope: Scope,
+    conversation: NewConversation,
+  ): Promise<{ conversation: ConversationRecord; replayed: boolean }>;
+  conversation(scope: Scope, id: string): Promise<ConversationRecord | null>;
+  /** Last active first. */
+  conversations(scope: Scope, query: ConversationQuery): Promise<ConversationPage>;
+  updateConversation(
+    scope: Scope,
+    id: string,
+    patch: ConversationPatch,
+    nowMs: number,
+  ): Promise<ConversationRecord | null>;
+  /** Deletes a conversation and all that hangs on it; false where there is none. @throws turn_in_progress */
+  deleteConversation(scope: Scope, id: string): Promise<boolean>;
+  /** The newest messages before a `seq` (null: the newest of all). */
+  messages(conversationId: string, limit: number, beforeSeq: number | null): Promise<MessagePage>;
+  /** Messages after a `seq`, oldest first: for going through a whole conversation. */
+  messagesAfter(conversationId: string, afterSeq: number, limit: number): Promise<MessageRecord[]>;
+
+  /** Forgets idempotency keys made before a time. */
+  deleteIdempotencyKeys(before: number): Promise<void>;
+  /** The secret that signs stream tickets, the same on every instance. */
+  ticketSecret(): Promise<string>;
+  /** Resolves when a write went through. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}
