@@ -1,0 +1,156 @@
+/**
+ * Any server that speaks OpenAI's chat completions: OpenAI, Azure and other gateways, Ollama, vLLM, llama.cpp,
+ * LM Studio, OpenRouter. The `openai` SDK makes the request and names its errors; the stream, the timers and
+ * (in `retry.ts`) the retries are ours.
+ *
+ * Time limits: Bun's `fetch` doesn't tell when it has connected, so connecting, headers and the first progress
+ * together get `modelFirstByteSeconds`; a connection that can't be made within `modelConnectSeconds` is found out
+ * by `reachability.ts`. From then on each `modelIdleSeconds` must bring text, reasoning, a tool call, the end or
+ * usage: comment pings and empty deltas are no progress.
+ */
+import type { OpenAI } from "openai";
+import { APIError } from "openai/error";
+import type { ChatCompletionCreateParamsStreaming } from "openai/resources/chat/completions";
+import type { Limits, ModelTarget } from "../config.ts";
+import { readChatBody, readText } from "./chat-stream.ts";
+import type { Model, ModelPiece, ModelRequest } from "./model.ts";
+import { StallTimer } from "./stall-timer.ts";
+import { failure, fromThrown, incomplete } from "./upstream-error.ts";
+
+const openAiUrl = "https://api.openai.com/v1";
+
+/** Bytes of an error's body that are read; the rest can't matter. */
+const errorBytesMax = 64 * 1024;
+
+/** What a server doesn't understand, learnt from its refusals and remembered for as long as the process lives. */
+interface Dialect {
+  streamOptions: boolean;
+  maxTokens: "max_tokens" | "max_completion_tokens";
+}
+
+/** The model of one target. Failures are `ModelFailure`s; nothing is retried here. */
+export function openAiCompatible(target: ModelTarget, limits: Limits): Model {
+  const baseUrl = target.baseUrl ?? openAiUrl;
+  const { hostname } = new URL(baseUrl);
+  const isOpenAi = hostname === "api.openai.com" || hostname.endsWith(".api.openai.com");
+  const dialect: Dialect = {
+    streamOptions: true,
+    maxTokens: isOpenAi ? "max_completion_tokens" : "max_tokens",
+  };
+  let client: Promise<OpenAI> | undefined;
+
+  async function* reply(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPiece> {
+    signal.throwIfAborted();
+    const attempt = new AbortController();
+    const close = () => attempt.abort();
+    signal.addEventListener("abort", close);
+    let begun = false;
+    let stalled = false;
+    const timer = new StallTimer(() => {
+      stalled = true;
+      close();
+    });
+    timer.extend(limits.modelFirstByteSeconds);
+    let complete = false;
+    try {
+      client ??= createClient(target, baseUrl, hostname);
+      const response = await send(await client, request, attempt.signal);
+      begun = true;
+      const connection = {
+        expectWithin: (seconds: number) => timer.extend(seconds),
+        idleSeconds: limits.modelIdleSeconds,
+        close,
+      };
+      for await (const piece of readChatBody(response, connection)) yield piece;
+      complete = true;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (stalled) throw failure("model_timeout", { code: begun ? "stalled" : "no_answer" });
+      const known = fromThrown(error);
+      throw begun && known.code === "model_unreachable" ? incomplete(known.cause) : known;
+    } finally {
+      timer.stop();
+      signal.removeEventListener("abort", close);
+      if (!complete) close();
+    }
+    signal.throwIfAborted();
+  }
+
+  /** The response of a request that was accepted, after leaving out what the server doesn't understand. */
+  async function send(openai: OpenAI, request: ModelRequest, signal: AbortSignal): Promise<Response> {
+    for (;;) {
+      try {
+        // The SDK's timeout may not fire by itself: the largest that a timer takes.
+        const options = { signal, timeout: 2 ** 31 - 1 };
+        return await openai.chat.completions
+          .create(paramsOf(request, target.model, dialect), options)
+          .asResponse();
+      } catch (error) {
+        if (!learn(dialect, error)) throw error;
+      }
+    }
+  }
+
+  return { name: target.model, reply };
+}
+
+function paramsOf(
+  request: ModelRequest,
+  name: string,
+  dialect: Dialect,
+): ChatCompletionCreateParamsStreaming {
+  return {
+    model: request.model ?? name,
+    messages: request.messages,
+    stream: true,
+    ...(dialect.streamOptions && { stream_options: { include_usage: true } }),
+    ...(request.temperature !== null && { temperature: request.temperature }),
+    ...(request.max_tokens !== null && { [dialect.maxTokens]: request.max_tokens }),
+  };
+}
+
+/** Whether the refusal names something that can be left out or called otherwise; each is learnt once. */
+function learn(dialect: Dialect, error: unknown): boolean {
+  if (!(error instanceof APIError) || (error.status !== 400 && error.status !== 422)) return false;
+  const words = `${error.param} ${error.message}`;
+  if (dialect.streamOptions && /stream_options|include_usage/.test(words)) {
+    dialect.streamOptions = false;
+    return true;
+  }
+  if (dialect.maxTokens === "max_tokens" && /max_completion_tokens/.test(words)) {
+    dialect.maxTokens = "max_completion_tokens";
+    return true;
+  }
+  return false;
+}
+
+/** The SDK takes longer to load than the rest of the program, so it waits for the first request. */
+async function createClient({ apiKey }: ModelTarget, baseUrl: string, hostname: string): Promise<OpenAI> {
+  const { OpenAI } = await import("openai");
+  const isAzure = hostname.endsWith(".azure.com");
+  return new OpenAI({
+    baseURL: baseUrl,
+    // The SDK needs a string; without a key the header is left out.
+    apiKey: apiKey ?? "none",
+    defaultHeaders: {
+      ...(apiKey === null && { Authorization: null }),
+      ...(apiKey !== null && isAzure && { "api-key": apiKey }),
+    },
+    // What the SDK would otherwise read from the environment, and send to any server.
+    organization: null,
+    project: null,
+    adminAPIKey: null,
+    webhookSecret: null,
+    logLevel: "off",
+    maxRetries: 0,
+    fetch: fetchBounded,
+  });
+}
+
+/** `fetch` without Bun's own idle limit, and with at most the beginning of an error's body. */
+async function fetchBounded(url: string | URL | Request, init?: RequestInit): Promise<Response> {
+  const response = await fetch(url, { ...init, timeout: false } as RequestInit);
+  if (response.ok || response.body === null) return response;
+  const text = await readText(response.body, errorBytesMax).catch(() => "");
+  return new Response(text, { status: response.status, headers: response.headers });
+}

@@ -1,0 +1,94 @@
+/**
+ * A model made of models: tries the first one again where that may help, then the others in order, and only for
+ * as long as nothing of the reply has been given away.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Log } from "../log.ts";
+import { type Model, ModelFailure, type ModelPiece, type ModelRequest } from "./model.ts";
+
+export interface RetryOptions {
+  log: Log;
+  /** Further attempts at one model. */
+  retriesMax?: number;
+  /** The wait before the first retry; it doubles, less up to half of it by chance. */
+  backoffMs?: number;
+  /** A server that asks for a longer wait isn't waited for. */
+  retryAfterSecondsMax?: number;
+}
+
+/**
+ * @param models at least one; the first is the configured one, the others are its fallbacks
+ * The stream throws the last failure, once no model is left.
+ */
+export function withRetries(models: readonly Model[], options: RetryOptions): Model {
+  const { log, retriesMax = 2, backoffMs = 500, retryAfterSecondsMax = 10 } = options;
+  const configured = models[0]!;
+
+  async function* reply(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPiece> {
+    const order = inOrder(models, request.model);
+    for (const [index, model] of order.entries()) {
+      const last = index === order.length - 1;
+      // The first is asked for the model by the name in the request; the fallbacks keep their own names.
+      const asked = index === 0 ? request : { ...request, model: null };
+      for (let attempt = 1; ; attempt++) {
+        let started = false;
+        try {
+          for await (const piece of model.reply(asked, signal)) {
+            const first: boolean =
+              !started && (piece.text !== undefined || piece.finish_reason !== undefined);
+            started ||= first;
+            yield first && index > 0 ? { ...piece, model: model.name } : piece;
+          }
+          return;
+        } catch (error) {
+          if (signal.aborted || !(error instanceof ModelFailure)) throw error;
+          log.warn(
+            {
+              event: "model_attempt_failed",
+              model: model.name,
+              attempt,
+              code: error.code,
+              upstream: error.upstream,
+            },
+            "model attempt failed",
+          );
+          if (started) throw error;
+          const waitMs = waitBefore(error, attempt);
+          if (waitMs === null) {
+            if (last || isFinal(error)) throw error;
+            break;
+          }
+          await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+        }
+      }
+    }
+  }
+
+  /** Milliseconds before this model is tried again; null where it isn't. */
+  function waitBefore(error: ModelFailure, attempt: number): number | null {
+    if (attempt > retriesMax || !isTransient(error)) return null;
+    if (error.retryAfterSeconds === undefined)
+      return backoffMs * 2 ** (attempt - 1) * (1 - Math.random() / 2);
+    return error.retryAfterSeconds <= retryAfterSecondsMax ? error.retryAfterSeconds * 1000 : null;
+  }
+
+  return { name: configured.name, reply };
+}
+
+/** The model that was asked for by name, or else the first, then the others as configured. */
+function inOrder(models: readonly Model[], name: string | null): Model[] {
+  const chosen = models.find((model) => model.name === name) ?? models[0]!;
+  return [chosen, ...models.filter((model) => model !== chosen)];
+}
+
+/** Whether the same request to the same server may well succeed in a moment. */
+function isTransient({ code, upstream }: ModelFailure): boolean {
+  if (code === "model_overloaded" || code === "model_unreachable" || code === "model_stream_incomplete")
+    return true;
+  // A server's own 500 and 504; not our timers, and not an answer that makes no sense.
+  return (code === "model_bad_response" || code === "model_timeout") && Number(upstream.status) >= 500;
+}
+
+/** Whether another model would refuse the request as well: it is the request that is wrong, not the key or the name. */
+const isFinal = ({ code, upstream }: ModelFailure): boolean =>
+  code === "model_rejected" && ![401, 403, 404].includes(Number(upstream.status));
