@@ -217,3 +217,10 @@ export function liftFetchLimit(args: readonly string[]): void {
     [variable]: "65535",
   });
 }
+
+/** Where a service of this environment is reached from this machine. */
+export function serviceUrl(env: Environment = process.env): string {
+  const host = env.PARLEY_HOST?.trim() || "127.0.0.1";
+  const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  return `http://${reachable.includes(":") ? `[${reachable}]` : reachable}:${env.PORT?.trim() || "8000"}`;
+}

@@ -54,6 +54,8 @@ export interface ErrorDetails {
   members?: Record<string, unknown>;
   /** Whole seconds after which a retry makes sense. */
   retryAfterSeconds?: number;
+  /** Further headers of the response. */
+  headers?: Record<string, string>;
   /** Why, for the log alone. */
   cause?: unknown;
 }
@@ -65,15 +67,17 @@ export class AppError extends Error {
   readonly faults: Fault[] | undefined;
   readonly members: Record<string, unknown> | undefined;
   readonly retryAfterSeconds: number | undefined;
+  readonly headers: Record<string, string> | undefined;
 
   constructor(
     readonly code: ErrorCode,
-    { detail, faults, members, retryAfterSeconds, cause }: ErrorDetails = {},
+    { detail, faults, members, retryAfterSeconds, headers, cause }: ErrorDetails = {},
   ) {
     super(code, { cause });
     this.detail = detail ?? `${titleOf(code)}.`;
     this.faults = faults;
     this.members = members;
     this.retryAfterSeconds = retryAfterSeconds;
+    this.headers = headers;
   }
 }

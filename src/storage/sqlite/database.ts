@@ -43,7 +43,9 @@ export function openForReading(dataDir: string): Database {
 function migrate(db: Database): void {
   const { user_version: version } = db.query<{ user_version: number }, []>("pragma user_version").get()!;
   if (version > migrations.length) {
-    throw new Error(`the database is of version ${version}, this Parley knows ${migrations.length}: use a newer one`);
+    throw new Error(
+      `the database is of version ${version}, this Parley knows ${migrations.length}: use a newer one`,
+    );
   }
   migrations.slice(version).forEach((sql, index) => {
     db.transaction(() => {

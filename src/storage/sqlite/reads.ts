@@ -45,7 +45,9 @@ export function createReads(db: Database) {
     `select ${messageColumns} from messages m
      where m.conversation_id = $conversation_id and m.seq > $after order by m.seq limit $limit`,
   );
-  const setting = db.query<{ value: string }, SQLQueryBindings>("select value from settings where name = $name");
+  const setting = db.query<{ value: string }, SQLQueryBindings>(
+    "select value from settings where name = $name",
+  );
   const countMatches = (table: string) =>
     db.query<{ count: number }, SQLQueryBindings>(
       `select count(*) as count from (select 1 from ${table} where ${table} match $match limit $limit)`,
@@ -125,8 +127,12 @@ export function createReads(db: Database) {
           { match },
         );
       }
-      const parts = words.split(" ").map((word, index, all) => (index < all.length - 1 ? ` ${word} ` : ` ${word}`));
-      const holdsAll = parts.map((_, index) => `instr(' ' || w.words || ' ', $word${index}) > 0`).join(" and ");
+      const parts = words
+        .split(" ")
+        .map((word, index, all) => (index < all.length - 1 ? ` ${word} ` : ` ${word}`));
+      const holdsAll = parts
+        .map((_, index) => `instr(' ' || w.words || ' ', $word${index}) > 0`)
+        .join(" and ");
       return page(
         scope,
         query,

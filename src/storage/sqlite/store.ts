@@ -53,16 +53,20 @@ export async function openSqliteStore(dataDir: string): Promise<Store> {
     endTurn: (turnId, instanceId, end, nowMs) => writer.call("endTurn", turnId, instanceId, end, nowMs),
     orphans: (instanceId) => read(() => reads.orphans(instanceId)),
     turn: (scope, id) => read(() => reads.turn(scope, id)),
-    window: (conversationId, beforeSeq, tokensMax) => read(() => reads.window(conversationId, beforeSeq, tokensMax)),
+    window: (conversationId, beforeSeq, tokensMax) =>
+      read(() => reads.window(conversationId, beforeSeq, tokensMax)),
 
     createConversation: (scope, conversation) => writer.call("createConversation", scope, conversation),
     conversation: (scope, id) => read(() => reads.conversation(scope, id)),
     conversations: (scope, query) =>
       query.q === null ? read(() => reads.conversations(scope, query)) : reader.call("search", scope, query),
-    updateConversation: (scope, id, patch, nowMs) => writer.call("updateConversation", scope, id, patch, nowMs),
+    updateConversation: (scope, id, patch, nowMs) =>
+      writer.call("updateConversation", scope, id, patch, nowMs),
     deleteConversation: (scope, id) => writer.call("deleteConversation", scope, id),
-    messages: (conversationId, limit, beforeSeq) => read(() => reads.messages(conversationId, limit, beforeSeq)),
-    messagesAfter: (conversationId, afterSeq, limit) => reader.call("messagesAfter", conversationId, afterSeq, limit),
+    messages: (conversationId, limit, beforeSeq) =>
+      read(() => reads.messages(conversationId, limit, beforeSeq)),
+    messagesAfter: (conversationId, afterSeq, limit) =>
+      reader.call("messagesAfter", conversationId, afterSeq, limit),
 
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
     ticketSecret: () => read(() => reads.setting("ticket_secret")),

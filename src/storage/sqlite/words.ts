@@ -10,7 +10,11 @@ const ascii = /^[\0-\x7f]*$/;
  * are cut by their dictionary (`Intl.Segmenter`); all others have their words apart already.
  */
 export function cutWords(text: string): string {
-  if (ascii.test(text)) return text.toLowerCase().replace(/[^a-z0-9]+/g, " ").trim();
+  if (ascii.test(text))
+    return text
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, " ")
+      .trim();
   const plain = text
     .normalize("NFKD")
     .replace(/[\u0300-\u036f]/g, "")

@@ -86,7 +86,12 @@ export class WorkerClient<Ops extends Operations> {
       else {
         const { code, detail, members, faults, cause } = answer;
         waiting.reject(
-          new AppError(code, { cause, ...(detail && { detail }), ...(members && { members }), ...(faults && { faults }) }),
+          new AppError(code, {
+            cause,
+            ...(detail && { detail }),
+            ...(members && { members }),
+            ...(faults && { faults }),
+          }),
         );
       }
     });

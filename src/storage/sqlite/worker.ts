@@ -13,7 +13,14 @@ export interface Call {
 
 export type Answer =
   | { ok: true; value: unknown }
-  | { ok: false; code: ErrorCode; detail?: string; members?: Record<string, unknown>; faults?: Fault[]; cause?: string };
+  | {
+      ok: false;
+      code: ErrorCode;
+      detail?: string;
+      members?: Record<string, unknown>;
+      faults?: Fault[];
+      cause?: string;
+    };
 
 /** What a worker posts: that it has opened its database, that it couldn't, or the answers of one batch, in order. */
 export type FromWorker = { ready: true } | { failed: string } | Answer[];

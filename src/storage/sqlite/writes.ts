@@ -38,17 +38,21 @@ export function createWrites(db: Database) {
   const insertMessage = statement(`insert into messages
     (id, conversation_id, turn_id, seq, role, content, status, model, tokens, created_at)
     values ($id, $conversation_id, $turn_id, $seq, $role, $content, $status, $model, $tokens, $now) returning n`);
-  const insertTurn = statement(`insert into turns (id, conversation_id, user_message_id, message_id, status, model,
+  const insertTurn =
+    statement(`insert into turns (id, conversation_id, user_message_id, message_id, status, model,
     instance_id, lease_until, created_at) values ($id, $conversation_id, $user_message_id, $message_id, 'running',
     $model, $instance_id, $lease_until, $now)`);
   const insertMessageWords = statement("insert into message_words (rowid, words) values ($n, $words)");
-  const replaceTitleWords = statement("insert or replace into title_words (rowid, words) values ($n, $words)");
+  const replaceTitleWords = statement(
+    "insert or replace into title_words (rowid, words) values ($n, $words)",
+  );
   const checkpointText = statement(
     "update messages set content = $text where id = $message_id and status = 'running'",
   );
   const renewLease = statement(`update turns set lease_until = $lease_until
     where id = $id and instance_id = $instance_id and status = 'running'`);
-  const finishTurn = statement(`update turns set status = $status, finish_reason = $finish_reason, model = $model,
+  const finishTurn =
+    statement(`update turns set status = $status, finish_reason = $finish_reason, model = $model,
     memories_used = $memories_used, prompt_tokens = $prompt_tokens, completion_tokens = $completion_tokens,
     total_tokens = $total_tokens, usage_estimated = $estimated, error_code = $error_code,
     error_message = $error_message, ended_at = $now
@@ -88,7 +92,9 @@ export function createWrites(db: Database) {
       if (known !== null) {
         const turn = reads.turn(scope, known);
         if (turn === null) {
-          throw new AppError("not_found", { detail: "The turn that this Idempotency-Key started was deleted." });
+          throw new AppError("not_found", {
+            detail: "The turn that this Idempotency-Key started was deleted.",
+          });
         }
         return { turn, replayed: true, seq: 0 };
       }

@@ -1,0 +1,54 @@
+/** Every route group, in order: a table of contents. */
+import { Elysia } from "elysia";
+import { type ChatServices, chatRoutes } from "./chat/routes.ts";
+import { type ConversationServices, conversationRoutes } from "./conversations/routes.ts";
+import { statusOf } from "./errors.ts";
+import { readJsonBody } from "./http/body.ts";
+import { refuseForeignPages } from "./http/local-only.ts";
+import { allowedMethods } from "./http/methods.ts";
+import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
+import { requestFaults } from "./http/request-faults.ts";
+import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
+import type { Log } from "./log.ts";
+import type { Readiness } from "./ops/readiness.ts";
+import { opsRoutes } from "./ops/routes.ts";
+
+export interface AppServices extends ChatServices, ConversationServices {
+  readonly readiness: Readiness;
+  readonly log: Log;
+  /** Whether only programs of this machine are served, because there is no key. */
+  readonly localOnly: boolean;
+}
+
+export function createApp(services: AppServices) {
+  const { log, limits, localOnly, authenticate } = services;
+  const app = new Elysia({ normalize: false })
+    .onRequest(({ request, set }) => {
+      set.headers[requestIdHeader] = requestIdOf(request);
+      if (localOnly) refuseForeignPages(request);
+    })
+    .onError({ as: "global" }, ({ error, request, set }) => {
+      const fault = toAppError(error, request, () => allowedMethods(app, request));
+      const requestId = requestIdFrom(set);
+      if (statusOf(fault.code) >= 500)
+        log.error({ request_id: requestId, code: fault.code, err: fault.cause }, "request failed");
+      return problemResponse(fault, requestId);
+    })
+    .onParse({ as: "global" }, ({ request }) => {
+      // Nothing is read from strangers; the routes that take a body all need a principal.
+      authenticate(request);
+      return readJsonBody(request, limits.bodyBytesMax);
+    })
+    .onBeforeHandle({ as: "global" }, ({ request }) => {
+      const faults = requestFaults(request);
+      if (faults.length > 0) throw invalidRequest(faults);
+    })
+    .use(opsRoutes(services.readiness))
+    .use(chatRoutes("/v1", services))
+    .use(conversationRoutes("/v1", services))
+    .use(chatRoutes("", services))
+    .use(conversationRoutes("", services));
+  return app;
+}
+
+export type App = ReturnType<typeof createApp>;

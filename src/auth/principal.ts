@@ -1,0 +1,46 @@
+/** Who a request acts as. */
+import { timingSafeEqual } from "node:crypto";
+import type { ApiKey } from "../config.ts";
+import { AppError } from "../errors.ts";
+import type { Scope } from "../storage/store.ts";
+
+export interface Principal {
+  /** Stable across restarts, and no secret: what idempotency keys belong to. */
+  readonly id: string;
+  readonly role: "admin" | "service";
+  /** What of the storage it may touch. */
+  readonly scope: Scope;
+}
+
+/** @throws unauthorized where the request carries no valid key */
+export type Authenticate = (request: Request) => Principal;
+
+const everything: Scope = { workspace_id: "default", user_id: null };
+
+/** Checks `Authorization: Bearer` against the configured keys; with none configured everybody is `open`. */
+export function createAuthenticate(apiKeys: readonly ApiKey[]): Authenticate {
+  if (apiKeys.length === 0) {
+    const open: Principal = { id: "open", role: "service", scope: everything };
+    return () => open;
+  }
+  const known = apiKeys.map(({ role, secret }) => {
+    const digest = digestOf(secret);
+    return { digest, principal: { id: `env:${digest.toString("hex", 0, 8)}`, role, scope: everything } };
+  });
+  return (request) => {
+    const token = /^Bearer +(\S+) *$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+    const digest = digestOf(token ?? "");
+    let principal: Principal | null = null;
+    // All keys are compared, digests by digests, so that the time tells nothing about any of them.
+    for (const key of known) if (timingSafeEqual(key.digest, digest)) principal = key.principal;
+    if (token === undefined || principal === null) {
+      throw new AppError("unauthorized", {
+        detail: "Send one of the service's keys as Authorization: Bearer <key>.",
+        headers: { "www-authenticate": 'Bearer realm="parley"' },
+      });
+    }
+    return principal;
+  };
+}
+
+const digestOf = (secret: string): Buffer => new Bun.CryptoHasher("sha256").update(secret).digest() as Buffer;

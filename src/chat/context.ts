@@ -1,0 +1,47 @@
+/** What goes into a prompt: the system prompt, the newest messages within the token budget, the user's message. */
+import type { PromptMessage } from "../models/model.ts";
+import { countTokens } from "../models/tokens.ts";
+import type { Store } from "../storage/store.ts";
+import type { RunningTurn } from "./turn.ts";
+
+/** Tokens that the chat format adds to each message, by the rule of OpenAI's cookbook. */
+const tokensPerMessage = 4;
+
+/** Counted once, because it is part of every prompt. */
+export interface SystemPrompt {
+  text: string;
+  tokens: number;
+}
+
+export const toSystemPrompt = (text: string): SystemPrompt => ({
+  text,
+  tokens: text === "" ? 0 : countTokens(text) + tokensPerMessage,
+});
+
+export interface Prompt {
+  messages: PromptMessage[];
+  /** Parley's own count, for turns whose provider reports none. */
+  tokens: number;
+}
+
+/** Builds the prompt of a turn. The cost follows the window, not the length of the conversation. */
+export async function buildPrompt(
+  store: Store,
+  running: Pick<RunningTurn, "turn" | "seq" | "message" | "message_tokens">,
+  settings: { systemPrompt: SystemPrompt; windowTokens: number },
+): Promise<Prompt> {
+  const { turn, seq, message, message_tokens } = running;
+  const budget = settings.windowTokens - message_tokens;
+  const window = seq > 1 ? await store.window(turn.conversation_id, seq, budget) : [];
+  const messages: PromptMessage[] = [];
+  let tokens = message_tokens + tokensPerMessage + settings.systemPrompt.tokens;
+  const { text: system } = settings.systemPrompt;
+  if (system !== "") messages.push({ role: "system", content: system });
+  for (const earlier of window) {
+    if (earlier.content === "") continue;
+    messages.push({ role: earlier.role, content: earlier.content });
+    tokens += earlier.tokens + tokensPerMessage;
+  }
+  messages.push({ role: "user", content: message });
+  return { messages, tokens };
+}

@@ -1,0 +1,139 @@
+/**
+ * A reply is a text that only grows. Watchers hold an offset into it (UTF-16 code units), never a queue, so that a
+ * slow one costs no memory and a returning one needs no log.
+ */
+import type { TurnRecord } from "../storage/store.ts";
+
+const unpaired = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
+/** Text as Parley keeps it: NUL and unpaired surrogates become U+FFFD, because no store takes them all. */
+export function toNormalForm(text: string): string {
+  const paired = text.isWellFormed() ? text : text.replace(unpaired, "\ufffd");
+  return paired.includes("\0") ? paired.replaceAll("\0", "\ufffd") : paired;
+}
+
+const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff;
+
+/** Wakes one waiting reader at a time; wakes that come while nobody waits are kept as one. */
+export class Wake {
+  #woken = false;
+  #resolve: (() => void) | null = null;
+
+  /** Wakes who waits, now or next. */
+  readonly wake = (): void => {
+    this.#woken = true;
+    this.#resolve?.();
+    this.#resolve = null;
+  };
+
+  /** Resolves after the next `wake`, or at once where there was one since the last wait. */
+  wait(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#resolve = () => {
+        this.#woken = false;
+        resolve();
+      };
+      if (this.#woken) this.wake();
+    });
+  }
+}
+
+export class Reply {
+  /** Pieces and where each starts: joining at every token would make long replies quadratic. */
+  #pieces: string[] = [];
+  #starts: number[] = [];
+  #length = 0;
+  #heldBack = "";
+  #ended: TurnRecord | null = null;
+  readonly #watchers = new Set<Wake>();
+
+  /** The reply of a turn that has ended. */
+  static of(turn: TurnRecord): Reply {
+    const reply = new Reply();
+    if (turn.response !== "") reply.#push(turn.response, turn.response.length);
+    reply.#ended = turn;
+    return reply;
+  }
+
+  /** How much text there is, in UTF-16 code units. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** The turn as it was committed at its end; null while the reply grows. */
+  get ended(): TurnRecord | null {
+    return this.#ended;
+  }
+
+  get text(): string {
+    if (this.#pieces.length > 1) {
+      this.#pieces = [this.#pieces.join("")];
+      this.#starts = [0];
+    }
+    return this.#pieces[0] ?? "";
+  }
+
+  /** Appends in normal form, up to `lengthMax` in all; false where that cut something off. */
+  append(raw: string, lengthMax: number): boolean {
+    const joined = this.#heldBack === "" ? raw : this.#heldBack + raw;
+    const splitsPair = isHighSurrogate(joined.charCodeAt(joined.length - 1));
+    this.#heldBack = splitsPair ? joined.slice(-1) : "";
+    return this.#push(toNormalForm(splitsPair ? joined.slice(0, -1) : joined), lengthMax);
+  }
+
+  /** No more text will come: what waited for its other half becomes U+FFFD. */
+  finish(lengthMax: number): void {
+    if (this.#heldBack !== "") this.#push("\ufffd", lengthMax);
+    this.#heldBack = "";
+  }
+
+  /** The text from an offset on. Walks back from the end, so that following a reply costs what is new. */
+  since(offset: number): string {
+    let index = this.#pieces.length - 1;
+    while (index > 0 && this.#starts[index]! > offset) index--;
+    if (index < 0) return "";
+    const first = this.#pieces[index]!.slice(offset - this.#starts[index]!);
+    return index === this.#pieces.length - 1 ? first : first + this.#pieces.slice(index + 1).join("");
+  }
+
+  /** Tells all watchers the end, once; what is said after that changes nothing. */
+  end(turn: TurnRecord): void {
+    this.#ended ??= turn;
+    this.#wakeAll();
+  }
+
+  /** Resolves to the turn as it ended. */
+  async whenEnded(): Promise<TurnRecord> {
+    const wake = new Wake();
+    this.watch(wake);
+    while (this.#ended === null) await wake.wait();
+    this.unwatch(wake);
+    return this.#ended;
+  }
+
+  watch(wake: Wake): void {
+    this.#watchers.add(wake);
+  }
+
+  unwatch(wake: Wake): void {
+    this.#watchers.delete(wake);
+  }
+
+  #push(text: string, lengthMax: number): boolean {
+    const room = lengthMax - this.#length;
+    const fits = text.length <= room;
+    const cut = isHighSurrogate(text.charCodeAt(room - 1)) ? room - 1 : room;
+    const piece = fits ? text : text.slice(0, Math.max(0, cut));
+    if (piece !== "") {
+      this.#pieces.push(piece);
+      this.#starts.push(this.#length);
+      this.#length += piece.length;
+      this.#wakeAll();
+    }
+    return fits;
+  }
+
+  #wakeAll(): void {
+    for (const watcher of this.#watchers) watcher.wake();
+  }
+}

@@ -1,0 +1,206 @@
+/** Starting turns and watching them: JSON and SSE are two views of the same thing. */
+import type { Server } from "bun";
+import type { Authenticate, Principal } from "../auth/principal.ts";
+import type { Limits } from "../config.ts";
+import { AppError } from "../errors.ts";
+import { invalidRequest } from "../http/problem.ts";
+import { requestIdFrom } from "../http/request-id.ts";
+import { authenticatedRoutes, openRoutes } from "../http/routes.ts";
+import { eventIdFault, type Position, parseEventId, sseHeaders, sseResponse } from "../http/sse.ts";
+import type { Scope } from "../storage/store.ts";
+import { docs } from "./docs.ts";
+import { toIdempotency } from "./idempotency.ts";
+import { Reply } from "./reply.ts";
+import type { NewTurn, RunningTurns, WatchedTurn } from "./running-turns.ts";
+import {
+  type ChatRequest,
+  chatRequest,
+  chatResponse,
+  chatStreamQuery,
+  startedTurn,
+  turn,
+  turnParams,
+  turnStreamQuery,
+} from "./schema.ts";
+import { Tickets } from "./ticket.ts";
+import { toChatResponse, toTurn } from "./views.ts";
+
+export interface ChatServices {
+  readonly turns: RunningTurns;
+  readonly tickets: Tickets;
+  readonly authenticate: Authenticate;
+  readonly limits: Limits;
+}
+
+/** Routes that start turns, and those that read and stop them. */
+export function chatRoutes(prefix: string, { turns, tickets, authenticate, limits }: ChatServices) {
+  const start = (principal: Principal, body: ChatRequest, key: string | null): Promise<WatchedTurn> =>
+    turns.start(principal.scope.workspace_id, toNewTurn(principal, body, key));
+
+  const watch = async (scope: Scope, id: string): Promise<WatchedTurn> =>
+    (await turns.watch(scope, id)) ?? unknownTurn();
+
+  /** The stream of a turn from a position on; nothing after its end. */
+  const view = (
+    watched: WatchedTurn,
+    offset: Position["offset"],
+    request: Request,
+    set: ResponseState,
+  ): Response =>
+    offset === "end"
+      ? new Response(null, { status: 204, headers: { "x-request-id": requestIdFrom(set) } })
+      : sseResponse(watched, offset, request, requestIdFrom(set));
+
+  /** A reconnecting client names the event it saw last: it resumes that turn and starts no new one. */
+  async function startOrResume(
+    principal: Principal,
+    body: ChatRequest,
+    key: string | null,
+    request: Request,
+    set: ResponseState,
+  ): Promise<Response> {
+    const position = lastEventId(request);
+    if (position === null) return view(await start(principal, body, key), 0, request, set);
+    return view(await watch(principal.scope, position.turn_id), position.offset, request, set);
+  }
+
+  const body = chatRequest(limits);
+  const starting = authenticatedRoutes(prefix, authenticate)
+    .post(
+      "/chat",
+      async ({ principal, body, request, server }) => {
+        neverIdle(server, request);
+        const { reply } = await start(principal, body, request.headers.get("idempotency-key"));
+        return toChatResponse(await reply.whenEnded());
+      },
+      { body, response: { 200: chatResponse }, detail: docs.chat },
+    )
+    .post(
+      "/chat/stream",
+      ({ principal, body, request, server, set }) => {
+        neverIdle(server, request);
+        return startOrResume(principal, body, request.headers.get("idempotency-key"), request, set);
+      },
+      { body, detail: docs.chatStream },
+    )
+    // Before the GET route, whose handler would answer HEAD too and start a turn.
+    .head("/chat/stream", ({ set }) => streamHeaders(set), { detail: { hide: true } })
+    .get(
+      "/chat/stream",
+      ({ principal, query, request, server, set }) => {
+        neverIdle(server, request);
+        const { idempotency_key, ...body } = query;
+        const key = idempotency_key ?? request.headers.get("idempotency-key");
+        return startOrResume(principal, body, key, request, set);
+      },
+      { query: chatStreamQuery(limits), detail: docs.chatEventSource },
+    )
+    .post(
+      "/turns",
+      async ({ principal, body, request, set }) => {
+        const watched = await start(principal, body, request.headers.get("idempotency-key"));
+        const { id } = watched.turn;
+        set.status = 202;
+        set.headers.location = `/v1/turns/${id}`;
+        return { ...toTurn(watched), stream_url: `/v1/turns/${id}/stream?ticket=${tickets.sign(id)}` };
+      },
+      { body, response: { 202: startedTurn }, detail: docs.startTurn },
+    )
+    .get("/turns/:id", async ({ principal, params }) => toTurn(await watch(principal.scope, params.id)), {
+      params: turnParams,
+      response: { 200: turn },
+      detail: docs.turn,
+    })
+    .post(
+      "/turns/:id/stop",
+      async ({ principal, params }) => {
+        const stopped = (await turns.stop(principal.scope, params.id)) ?? unknownTurn();
+        return toTurn({ turn: stopped, reply: Reply.of(stopped) });
+      },
+      { params: turnParams, parse: "none", response: { 200: turn }, detail: docs.stopTurn },
+    );
+
+  /** A ticket opens the stream of its turn in place of a key. */
+  async function open(request: Request, id: string, ticket: string | undefined): Promise<WatchedTurn> {
+    if (ticket === undefined) return watch(authenticate(request).scope, id);
+    const watched = tickets.verify(id, ticket) ? await turns.watch(everywhere, id) : null;
+    if (watched === null || !Tickets.isOpen(watched.reply.ended ?? watched.turn, Date.now() / 1000)) {
+      throw new AppError("unauthorized", {
+        detail: "The ticket is not valid for this turn, or not any more.",
+      });
+    }
+    return watched;
+  }
+
+  const watching = openRoutes(prefix)
+    .head(
+      "/turns/:id/stream",
+      async ({ params, query, request, set }) => {
+        await open(request, params.id, query.ticket);
+        return streamHeaders(set);
+      },
+      { params: turnParams, query: turnStreamQuery, detail: { hide: true } },
+    )
+    .get(
+      "/turns/:id/stream",
+      async ({ params, query, request, server, set }) => {
+        neverIdle(server, request);
+        const watched = await open(request, params.id, query.ticket);
+        const position = lastEventId(request) ?? positionAfter(params.id, query.after);
+        if (position.turn_id !== params.id) throw invalidRequest([otherTurnFault(request)]);
+        return view(watched, position.offset, request, set);
+      },
+      { params: turnParams, query: turnStreamQuery, detail: docs.turnStream },
+    );
+
+  return openRoutes().use(starting).use(watching);
+}
+
+/** A ticket is as good as its signature, whatever the workspace. */
+const everywhere: Scope = { workspace_id: "default", user_id: null };
+
+type ResponseState = Parameters<typeof requestIdFrom>[0];
+
+const unknownTurn = (): never => {
+  throw new AppError("not_found", { detail: "There is no such turn." });
+};
+
+/** A turn may be silent for longer than Bun lets a connection idle. */
+const neverIdle = (server: Server<unknown> | null, request: Request): void => server?.timeout(request, 0);
+
+const streamHeaders = (set: ResponseState): Response =>
+  new Response(null, { headers: { ...sseHeaders, "x-request-id": requestIdFrom(set) } });
+
+function lastEventId(request: Request): Position | null {
+  const value = request.headers.get("last-event-id");
+  if (value === null || value === "") return null;
+  const position = parseEventId(value);
+  if (position === null) throw invalidRequest([eventIdFault("headers.last-event-id")]);
+  return position;
+}
+
+function positionAfter(turn_id: string, after: string | undefined): Position {
+  if (after === undefined) return { turn_id, offset: 0 };
+  const position = parseEventId(after.includes(":") ? after : `${turn_id}:${after}`);
+  if (position === null) throw invalidRequest([eventIdFault("query.after")]);
+  return position;
+}
+
+const otherTurnFault = (request: Request) => ({
+  path: request.headers.has("last-event-id") ? "headers.last-event-id" : "query.after",
+  message: "must be an event id of this turn",
+});
+
+function toNewTurn(principal: Principal, body: ChatRequest, key: string | null): NewTurn {
+  const { message, user_id, conversation_id, metadata, model, temperature, max_tokens } = body;
+  return {
+    message,
+    user_id,
+    conversation_id: conversation_id ?? null,
+    metadata: metadata ?? null,
+    model: model ?? null,
+    temperature: temperature ?? null,
+    max_tokens: max_tokens ?? null,
+    idempotency: key === null ? null : toIdempotency(principal, "turn", key, body),
+  };
+}

@@ -1,0 +1,239 @@
+/**
+ * The turns of this instance: starts them, keeps them while they run, checkpoints them, stops them.
+ * A turn is here from before its start is committed until after its end is.
+ */
+
+import { titleFrom } from "../conversations/title.ts";
+import { AppError } from "../errors.ts";
+import { newId } from "../ids.ts";
+import { countTokens } from "../models/tokens.ts";
+import type { Idempotency, Metadata, Scope, TurnRecord } from "../storage/store.ts";
+import { Reply } from "./reply.ts";
+import { type AbortReason, type RunningTurn, runTurn, type TurnServices } from "./turn.ts";
+import { estimatedUsage } from "./turn-end.ts";
+
+const checkpointMs = 500;
+/** Checkpoints are spread over the period, so that many turns make no wave. */
+const tickMs = 50;
+/** Must stay well above `checkpointMs`: a lease is renewed with every checkpoint, and at least every third of it. */
+const leaseSeconds = 15;
+
+export interface NewTurn {
+  message: string;
+  user_id: string;
+  conversation_id: string | null;
+  metadata: Metadata | null;
+  model: string | null;
+  temperature: number | null;
+  max_tokens: number | null;
+  idempotency: Idempotency | null;
+}
+
+/** A turn and its reply, growing or whole: all that a view of it needs. */
+export interface WatchedTurn {
+  turn: TurnRecord;
+  reply: Reply;
+}
+
+interface Entry extends RunningTurn {
+  readonly scope: { workspace_id: string; user_id: string };
+  readonly abort: (reason: AbortReason) => void;
+  readonly startedMs: number;
+  checkpointedLength: number;
+  checkpointedMs: number;
+}
+
+export class RunningTurns {
+  readonly #entries = new Map<string, Entry>();
+  readonly #idle: PromiseWithResolvers<void> = Promise.withResolvers();
+  #starting = 0;
+  #closed = false;
+  #checkpointing = false;
+  #ticker: Timer;
+
+  constructor(
+    readonly services: TurnServices,
+    readonly limits: { turnsRunningMax: number; turnSecondsMax: number },
+  ) {
+    this.#ticker = setInterval(() => void this.#tick(), tickMs);
+  }
+
+  get count(): number {
+    return this.#entries.size;
+  }
+
+  /**
+   * Commits a new turn and lets it run, or finds the one that its idempotency key started.
+   * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable
+   */
+  async start(workspace_id: string, request: NewTurn): Promise<WatchedTurn> {
+    if (this.#closed) throw new AppError("shutting_down", { retryAfterSeconds: 5 });
+    if (this.#entries.size + this.#starting >= this.limits.turnsRunningMax) {
+      throw new AppError("overloaded", { retryAfterSeconds: 5 });
+    }
+    this.#starting++;
+    try {
+      return await this.#start({ workspace_id, user_id: request.user_id }, request);
+    } finally {
+      this.#starting--;
+      this.#settleIdle();
+    }
+  }
+
+  /** The turn and its reply, from here while it runs and from the store after; null where the scope has no such turn. */
+  async watch(scope: Scope, turnId: string): Promise<WatchedTurn | null> {
+    const entry = this.#entries.get(turnId);
+    if (entry) return isWithin(scope, entry) ? entry : null;
+    const turn = await this.services.store.turn(scope, turnId);
+    return turn && { turn, reply: Reply.of(turn) };
+  }
+
+  /** What the reply of a turn that runs here holds by now; null where it doesn't run here. */
+  textOf(turnId: string): string | null {
+    return this.#entries.get(turnId)?.reply.text ?? null;
+  }
+
+  /** Stops a running turn; one that has ended stays as it is. Null where the scope has no such turn. */
+  async stop(scope: Scope, turnId: string): Promise<TurnRecord | null> {
+    const entry = this.#entries.get(turnId);
+    if (entry && isWithin(scope, entry)) {
+      entry.abort("stopped");
+      return await entry.reply.whenEnded();
+    }
+    return await this.services.store.turn(scope, turnId);
+  }
+
+  /** Ends what dead instances left running as `interrupted`, with the text of their last checkpoints. */
+  async endOrphans(): Promise<number> {
+    const { store, instanceId } = this.services;
+    const orphans = await store.orphans(instanceId);
+    const nowMs = Date.now();
+    const error = { code: "turn_interrupted", message: "The process that wrote the reply died." } as const;
+    const ended = orphans.map(({ turn, instance_id }) => {
+      const response_tokens = countTokens(turn.response);
+      const usage = estimatedUsage(0, response_tokens);
+      return store.endTurn(
+        turn.id,
+        instance_id,
+        { ...turn, status: "interrupted", usage, response_tokens, error },
+        nowMs,
+      );
+    });
+    return (await Promise.all(ended)).filter(Boolean).length;
+  }
+
+  /** Takes no more turns, gives the running ones so long to end, then interrupts them; resolves when all have ended. */
+  async close(graceSeconds: number): Promise<void> {
+    this.#closed = true;
+    this.#settleIdle();
+    const timer = setTimeout(() => {
+      for (const entry of this.#entries.values()) entry.abort("shutdown");
+    }, graceSeconds * 1000);
+    await this.#idle.promise;
+    clearTimeout(timer);
+    clearInterval(this.#ticker);
+  }
+
+  async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {
+    const { store, model, instanceId } = this.services;
+    const { message, model: requested, temperature, max_tokens, ...rest } = request;
+    const nowMs = Date.now();
+    const message_tokens = countTokens(message);
+    const started = await store.startTurn(scope, {
+      ...rest,
+      turn_id: newId("turn"),
+      user_message_id: newId("message"),
+      message_id: newId("message"),
+      new_conversation_id: newId("conversation"),
+      message,
+      message_tokens,
+      model: requested ?? model.name,
+      title: titleFrom(message),
+      instance_id: instanceId,
+      lease_until: leaseUntil(nowMs),
+      now_ms: nowMs,
+    });
+    const { turn, seq } = started;
+    if (started.replayed) return (await this.watch(scope, turn.id)) ?? { turn, reply: Reply.of(turn) };
+
+    const controller = new AbortController();
+    const entry: Entry = {
+      scope,
+      workspace_id: scope.workspace_id,
+      turn,
+      seq,
+      message,
+      message_tokens,
+      options: { model: requested, temperature, max_tokens },
+      reply: new Reply(),
+      signal: controller.signal,
+      abort: (reason) => controller.abort(reason),
+      startedMs: nowMs,
+      checkpointedLength: 0,
+      checkpointedMs: nowMs,
+    };
+    this.#entries.set(turn.id, entry);
+    void this.#run(entry);
+    return entry;
+  }
+
+  async #run(entry: Entry): Promise<void> {
+    const { turn, reply, startedMs } = entry;
+    await runTurn(entry, this.services);
+    this.#entries.delete(turn.id);
+    this.#settleIdle();
+    const { status, model, usage, error } = reply.ended!;
+    this.services.log.info(
+      {
+        turn_id: turn.id,
+        conversation_id: turn.conversation_id,
+        status,
+        model,
+        ...(error && { code: error.code }),
+        tokens_used: usage.total_tokens,
+        duration_ms: Date.now() - startedMs,
+      },
+      "turn ended",
+    );
+  }
+
+  /** Checkpoints the turns that are due and ends those that take too long. */
+  async #tick(): Promise<void> {
+    const nowMs = Date.now();
+    const due: Entry[] = [];
+    for (const entry of this.#entries.values()) {
+      if (nowMs - entry.startedMs > this.limits.turnSecondsMax * 1000) entry.abort("too_slow");
+      const sinceMs = nowMs - entry.checkpointedMs;
+      const grew = entry.reply.length > entry.checkpointedLength;
+      if (sinceMs >= (grew ? checkpointMs : (leaseSeconds * 1000) / 3)) due.push(entry);
+    }
+    if (due.length === 0 || this.#checkpointing) return;
+    this.#checkpointing = true;
+    for (const entry of due) {
+      entry.checkpointedMs = nowMs;
+      entry.checkpointedLength = entry.reply.length;
+    }
+    const checkpoints = due.map(({ turn, reply }) => ({
+      turn_id: turn.id,
+      message_id: turn.message_id,
+      text: reply.text,
+    }));
+    try {
+      const { store, instanceId } = this.services;
+      await store.checkpointTurns(instanceId, leaseUntil(nowMs), checkpoints);
+    } catch (error) {
+      this.services.log.error({ turns: due.length, err: error }, "checkpoint not stored");
+    } finally {
+      this.#checkpointing = false;
+    }
+  }
+
+  #settleIdle(): void {
+    if (this.#closed && this.#entries.size + this.#starting === 0) this.#idle.resolve();
+  }
+}
+
+const leaseUntil = (nowMs: number): number => Math.floor(nowMs / 1000) + leaseSeconds;
+
+const isWithin = (scope: Scope, { scope: owner }: Entry): boolean =>
+  owner.workspace_id === scope.workspace_id && (scope.user_id === null || scope.user_id === owner.user_id);

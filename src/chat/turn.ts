@@ -1,0 +1,116 @@
+/** The whole story of a turn, from its prompt to its committed end. Connections play no part in it. */
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { type Model, ModelFailure, type ModelRequest, type ModelUsage } from "../models/model.ts";
+import type { FinishReason, Store, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
+import { buildPrompt, type SystemPrompt } from "./context.ts";
+import type { Reply } from "./reply.ts";
+import { commitEnd, toEnd } from "./turn-end.ts";
+
+/** Why a running turn is aborted; the signal's reason. */
+export type AbortReason = "stopped" | "shutdown" | "too_slow";
+
+export interface RunningTurn {
+  /** As committed at the start. */
+  readonly turn: TurnRecord;
+  readonly workspace_id: string;
+  readonly seq: number;
+  readonly message: string;
+  readonly message_tokens: number;
+  readonly options: Omit<ModelRequest, "messages">;
+  readonly reply: Reply;
+  readonly signal: AbortSignal;
+}
+
+export interface TurnServices {
+  readonly store: Store;
+  readonly model: Model;
+  readonly log: Log;
+  readonly instanceId: string;
+  readonly systemPrompt: SystemPrompt;
+  readonly windowTokens: number;
+  readonly replyCharsMax: number;
+}
+
+/** How the model's part of a turn went. */
+export interface Outcome {
+  status: TurnEndStatus;
+  finish_reason: FinishReason | null;
+  model: string;
+  error: TurnEnd["error"];
+  /** As the provider reported it; null where it didn't. */
+  usage: ModelUsage | null;
+  /** Our own count of the prompt. */
+  promptTokens: number;
+}
+
+/** Runs a turn to its end, whatever happens; resolves when the end is committed and told to the watchers. */
+export async function runTurn(running: RunningTurn, services: TurnServices): Promise<void> {
+  const outcome = await streamReply(running, services);
+  const end = toEnd(running, outcome);
+  running.reply.end(await commitEnd(running, end, services));
+}
+
+/** Lets the model write the reply. Never throws: a failure is an outcome, and the text before it is kept. */
+async function streamReply(running: RunningTurn, services: TurnServices): Promise<Outcome> {
+  const { reply, signal, turn, options } = running;
+  const { replyCharsMax, log } = services;
+  const outcome: Outcome = {
+    status: "completed",
+    finish_reason: null,
+    model: turn.model,
+    error: null,
+    usage: null,
+    promptTokens: 0,
+  };
+  try {
+    const prompt = await buildPrompt(services.store, running, services);
+    outcome.promptTokens = prompt.tokens;
+    signal.throwIfAborted();
+    const request = { ...options, messages: prompt.messages };
+    for await (const piece of services.model.reply(request, signal)) {
+      if (piece.model !== undefined) outcome.model = piece.model;
+      if (piece.usage !== undefined) outcome.usage = piece.usage;
+      if (piece.finish_reason !== undefined) outcome.finish_reason = piece.finish_reason;
+      if (piece.text !== undefined && !reply.append(piece.text, replyCharsMax)) {
+        outcome.finish_reason = "length";
+        break;
+      }
+    }
+    outcome.status = statusOfFinish(outcome.finish_reason);
+  } catch (error) {
+    Object.assign(outcome, signal.aborted ? abortedAs(signal.reason) : failedWith(error, running, log));
+  }
+  reply.finish(replyCharsMax);
+  return outcome;
+}
+
+function statusOfFinish(reason: FinishReason | null): TurnEndStatus {
+  if (reason === "length") return "truncated";
+  return reason === "content_filter" ? "filtered" : "completed";
+}
+
+type Ending = Pick<Outcome, "status" | "finish_reason" | "error">;
+
+function abortedAs(reason: AbortReason): Ending {
+  if (reason === "stopped") return { status: "stopped", finish_reason: null, error: null };
+  if (reason === "shutdown") {
+    const error = {
+      code: "shutting_down",
+      message: "The service shut down before the reply was complete.",
+    } as const;
+    return { status: "interrupted", finish_reason: null, error };
+  }
+  const error = { code: "model_timeout", message: "The reply took longer than a turn may." } as const;
+  return { status: "failed", finish_reason: null, error };
+}
+
+function failedWith(error: unknown, { turn }: RunningTurn, log: Log): Ending {
+  if (error instanceof ModelFailure) {
+    log.warn({ turn_id: turn.id, code: error.code, upstream: error.upstream }, "model failed");
+    return { status: "failed", finish_reason: null, error: { code: error.code, message: error.message } };
+  }
+  log.error({ turn_id: turn.id, err: error }, "turn failed");
+  const { code, detail } = error instanceof AppError ? error : new AppError("internal");
+  return { status: "failed", finish_reason: null, error: { code, message: detail } };
+}

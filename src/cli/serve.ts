@@ -1,0 +1,72 @@
+/** parley serve: the service, from its first log line to its last. */
+import { createApp } from "../app.ts";
+import { type Config, liftFetchLimit, loadConfig } from "../config.ts";
+import { createLog, type Log } from "../log.ts";
+import { createServices, type Services } from "../services.ts";
+import { DataDirInUseError } from "../storage/sqlite/lock.ts";
+import { version } from "../version.ts";
+import { CommandError } from "./command.ts";
+
+/** Time for a load balancer to notice that this instance isn't ready any more, and for streams to be flushed. */
+const drainMs = 500;
+
+export const help = `parley serve
+
+Starts the service. Everything is configured by environment variables: see parley config.
+`;
+
+/** Serves until SIGTERM or SIGINT. @throws CommandError where the data directory or the port is taken */
+export async function run(): Promise<void> {
+  const config = loadConfig();
+  liftFetchLimit(["serve"]);
+  const log = createLog();
+  const services = await open(config, log);
+  const server = listen(config, services);
+  const address = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${server.port}`;
+  const model = config.models[0]?.model ?? "embedded";
+  log.info({ event: "listening", url: address, model, version, pid: process.pid }, `listening on ${address}`);
+
+  const signal = await nextSignal();
+  log.info({ event: "stopping", signal, turns: services.turns.count }, "stopping");
+  services.readiness.stopServing();
+  await services.stop();
+  // Streams are flushed while the listener stays open: closing it would cut them.
+  await Bun.sleep(drainMs);
+  await Promise.race([server.stop(false), Bun.sleep(drainMs)]);
+  await server.stop(true);
+  await services.close();
+  log.info({ event: "stopped" }, "stopped");
+  process.exit(0);
+}
+
+async function open(config: Config, log: Log): Promise<Services> {
+  try {
+    return await createServices(config, log);
+  } catch (error) {
+    if (error instanceof DataDirInUseError) throw new CommandError(error.message);
+    throw error;
+  }
+}
+
+function listen(config: Config, services: Services) {
+  try {
+    const { server } = createApp(services).listen({
+      hostname: config.host,
+      port: config.port,
+      // Bodies have their own limit, which answers with a problem.
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    });
+    if (server === null) throw new CommandError("the server didn't start");
+    return server;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
+      throw new CommandError(`port ${config.port} of ${config.host} is taken: set PORT to another one`);
+    }
+    throw error;
+  }
+}
+
+const nextSignal = (): Promise<string> =>
+  new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
+  });

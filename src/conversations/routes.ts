@@ -1,0 +1,201 @@
+/** Conversations: create, list and search, read, change, delete, export. */
+import type { Authenticate } from "../auth/principal.ts";
+import { toIdempotency } from "../chat/idempotency.ts";
+import type { RunningTurns } from "../chat/running-turns.ts";
+import { AppError } from "../errors.ts";
+import { fromCursor, toCursor } from "../http/cursor.ts";
+import { invalidRequest } from "../http/problem.ts";
+import { requestIdFrom } from "../http/request-id.ts";
+import { authenticatedRoutes } from "../http/routes.ts";
+import { newId } from "../ids.ts";
+import type { ConversationCursor, ConversationRecord, Scope, Store } from "../storage/store.ts";
+import { docs } from "./docs.ts";
+import { exportJson, exportMarkdown } from "./export.ts";
+import {
+  conversation,
+  conversationPage,
+  conversationParams,
+  conversationPatch,
+  conversationRequest,
+  conversationsQuery,
+  conversationWithMessages,
+  deletedConversation,
+  exportQuery,
+  messagePage,
+  messagesQuery,
+} from "./schema.ts";
+import { toConversation, toMessage } from "./views.ts";
+
+const newestMessages = 100;
+const pageSize = 20;
+
+export interface ConversationServices {
+  readonly store: Store;
+  readonly turns: RunningTurns;
+  readonly authenticate: Authenticate;
+}
+
+export function conversationRoutes(prefix: string, { store, turns, authenticate }: ConversationServices) {
+  const find = async (scope: Scope, id: string): Promise<ConversationRecord> =>
+    (await store.conversation(scope, id)) ?? unknownConversation();
+
+  /** A page of messages; a running reply shows what it holds by now. */
+  async function messagesOf(conversationId: string, limit: number, before: number | null) {
+    const page = await store.messages(conversationId, limit, before);
+    const messages = page.messages.map((message) => {
+      const live = message.status === "running" ? turns.textOf(message.turn_id) : null;
+      return toMessage(live === null ? message : { ...message, content: live });
+    });
+    return { messages, has_more: page.has_more };
+  }
+
+  return authenticatedRoutes(prefix, authenticate)
+    .post(
+      "/conversations",
+      async ({ principal, body, request, set }) => {
+        const key = request.headers.get("idempotency-key");
+        const created = await store.createConversation(principal.scope, {
+          id: newId("conversation"),
+          user_id: body.user_id,
+          title: body.title ?? null,
+          metadata: body.metadata ?? {},
+          idempotency: key === null ? null : toIdempotency(principal, "conversation", key, body),
+          now_ms: Date.now(),
+        });
+        set.status = 201;
+        set.headers.location = `/v1/conversations/${created.conversation.id}`;
+        return toConversation(created.conversation);
+      },
+      { body: conversationRequest, response: { 201: conversation }, detail: docs.create },
+    )
+    .get(
+      "/conversations",
+      async ({ principal, query }) => {
+        const { next, ...page } = await store.conversations(principal.scope, {
+          user_id: query.user_id ?? null,
+          limit: Number(query.limit ?? pageSize),
+          after: query.after === undefined ? null : conversationCursor(query.after),
+          q: query.q?.trim() || null,
+        });
+        return {
+          conversations: page.conversations.map(toConversation),
+          has_more: next !== null,
+          next_after: next && toCursor(next.last_active_ms, next.id),
+        };
+      },
+      { query: conversationsQuery, response: { 200: conversationPage }, detail: docs.list },
+    )
+    .get(
+      "/conversations/:id",
+      async ({ principal, params }) => {
+        const found = await find(principal.scope, params.id);
+        const { messages } = await messagesOf(found.id, newestMessages, null);
+        return { ...toConversation(found), messages };
+      },
+      { params: conversationParams, response: { 200: conversationWithMessages }, detail: docs.read },
+    )
+    .get(
+      "/conversations/:id/messages",
+      async ({ principal, params, query }) => {
+        const before = query.before === undefined ? null : messageCursor(query.before);
+        const found = await find(principal.scope, params.id);
+        const page = await messagesOf(found.id, Number(query.limit ?? pageSize), before);
+        const oldest = page.messages[0];
+        return { ...page, next_before: page.has_more && oldest ? toCursor(oldest.seq) : null };
+      },
+      {
+        params: conversationParams,
+        query: messagesQuery,
+        response: { 200: messagePage },
+        detail: docs.messages,
+      },
+    )
+    .patch(
+      "/conversations/:id",
+      async ({ principal, params, body }) => {
+        const { title, metadata } = body;
+        const patch = {
+          ...(title !== undefined && { title }),
+          ...(metadata !== undefined && { metadata: metadata ?? {} }),
+        };
+        const patched = await store.updateConversation(principal.scope, params.id, patch, Date.now());
+        return toConversation(patched ?? unknownConversation());
+      },
+      {
+        params: conversationParams,
+        body: conversationPatch,
+        response: { 200: conversation },
+        detail: docs.update,
+      },
+    )
+    .delete(
+      "/conversations/:id",
+      async ({ principal, params }) => {
+        await deleteConversation(principal.scope, params.id);
+        return {
+          status: "deleted" as const,
+          id: params.id,
+          object: "conversation.deleted" as const,
+          deleted: true as const,
+        };
+      },
+      {
+        params: conversationParams,
+        parse: "none",
+        response: { 200: deletedConversation },
+        detail: docs.remove,
+      },
+    )
+    .get(
+      "/conversations/:id/export",
+      async ({ principal, params, query, set }) => {
+        const found = await find(principal.scope, params.id);
+        const markdown = query.format === "markdown";
+        const file = markdown ? exportMarkdown(store, found) : exportJson(store, found);
+        return new Response(file as unknown as ReadableStream, {
+          headers: {
+            "content-type": markdown ? "text/markdown; charset=utf-8" : "application/json",
+            "content-disposition": `attachment; filename="${found.id}.${markdown ? "md" : "json"}"`,
+            "x-request-id": requestIdFrom(set),
+          },
+        });
+      },
+      { params: conversationParams, query: exportQuery, detail: docs.export },
+    );
+
+  /** Stops the running turn first; another one may start in between, so it is tried again. */
+  async function deleteConversation(scope: Scope, id: string): Promise<void> {
+    for (;;) {
+      const { active_turn_id } = await find(scope, id);
+      if (active_turn_id !== null) await turns.stop(scope, active_turn_id);
+      try {
+        if (await store.deleteConversation(scope, id)) return;
+        unknownConversation();
+      } catch (error) {
+        if (!(error instanceof AppError && error.code === "turn_in_progress")) throw error;
+      }
+    }
+  }
+}
+
+const unknownConversation = (): never => {
+  throw new AppError("not_found", { detail: "There is no such conversation." });
+};
+
+const badCursor = (path: string): never => {
+  throw invalidRequest([{ path, message: "must be a cursor from the page before" }]);
+};
+
+function conversationCursor(cursor: string): ConversationCursor {
+  const [last_active_ms, id, ...rest] = fromCursor(cursor) ?? [];
+  if (!Number.isSafeInteger(last_active_ms) || typeof id !== "string" || rest.length > 0) {
+    return badCursor("query.after");
+  }
+  return { last_active_ms: last_active_ms as number, id };
+}
+
+function messageCursor(cursor: string): number {
+  const [seq, ...rest] = fromCursor(cursor) ?? [];
+  if (!Number.isSafeInteger(seq) || rest.length > 0) return badCursor("query.before");
+  return seq as number;
+}

@@ -1,0 +1,104 @@
+/** What the conversation routes take and give. */
+import { type Static, t } from "elysia";
+import { messageRecord, userId } from "../chat/schema.ts";
+import {
+  id,
+  idParam,
+  integer,
+  metadata,
+  nullable,
+  queryInteger,
+  strictObject,
+  text,
+  time,
+} from "../http/strict.ts";
+
+const title = () => nullable(text({ minLength: 1, maxLength: 200, pattern: "\\S" }));
+
+export const conversationRequest = strictObject(
+  { user_id: userId(), title: t.Optional(title()), metadata: t.Optional(nullable(metadata())) },
+  { title: "ConversationRequest" },
+);
+
+export const conversationPatch = strictObject(
+  { title: t.Optional(title()), metadata: t.Optional(nullable(metadata())) },
+  { title: "ConversationPatch" },
+);
+
+const conversationProperties = {
+  id: id("conversation"),
+  object: t.Literal("conversation"),
+  user_id: t.String(),
+  title: nullable(t.String(), { description: "Made from the first message where none was given." }),
+  metadata: metadata(),
+  message_count: integer({ minimum: 0 }),
+  tokens_used: integer({ minimum: 0, description: "By all turns of the conversation." }),
+  active_turn_id: nullable(id("turn"), { description: "The running turn." }),
+  created_at: time(),
+  updated_at: time(),
+  last_message_at: time(),
+};
+
+export const conversation = strictObject(conversationProperties, { title: "Conversation" });
+export type Conversation = Static<typeof conversation>;
+
+export const conversationWithMessages = strictObject(
+  {
+    ...conversationProperties,
+    messages: t.Array(messageRecord, { description: "The newest, oldest first." }),
+  },
+  { title: "ConversationWithMessages" },
+);
+
+export const conversationParams = strictObject({ id: idParam({ description: "The conversation." }) });
+
+const limit = () =>
+  queryInteger({
+    minimum: 1,
+    maximum: 100,
+    default: 20,
+    description: "How many at most, 1 to 100; 20 if left out.",
+  });
+const cursor = (description: string) => t.Optional(text({ minLength: 1, maxLength: 300, description }));
+
+export const conversationsQuery = strictObject({
+  user_id: t.Optional(userId()),
+  limit: limit(),
+  after: cursor("The `next_after` of the page before."),
+  q: t.Optional(
+    text({ maxLength: 500, description: "Words to find in titles and messages, the last one as a prefix." }),
+  ),
+});
+
+export const conversationPage = strictObject(
+  {
+    conversations: t.Array(conversation),
+    has_more: t.Boolean(),
+    next_after: nullable(t.String()),
+  },
+  { title: "ConversationPage" },
+);
+
+export const messagesQuery = strictObject({
+  limit: limit(),
+  before: cursor("The `next_before` of the page before."),
+});
+
+export const messagePage = strictObject(
+  { messages: t.Array(messageRecord), has_more: t.Boolean(), next_before: nullable(t.String()) },
+  { title: "MessagePage" },
+);
+
+export const deletedConversation = strictObject(
+  {
+    status: t.Literal("deleted"),
+    id: id("conversation"),
+    object: t.Literal("conversation.deleted"),
+    deleted: t.Literal(true),
+  },
+  { title: "DeletedConversation" },
+);
+
+export const exportQuery = strictObject({
+  format: t.Optional(t.UnionEnum(["json", "markdown"], { description: "json if left out." })),
+});

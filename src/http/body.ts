@@ -1,0 +1,42 @@
+/** The one way a request's body is read: type, size while reading, UTF-8, JSON. */
+import { AppError } from "../errors.ts";
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/**
+ * Reads a JSON body of at most `bytesMax` bytes; what is beyond is never held in memory. An absent body is undefined.
+ * @throws unsupported_media_type, payload_too_large, malformed_json
+ */
+export async function readJsonBody(request: Request, bytesMax: number): Promise<unknown> {
+  if (request.body === null) return undefined;
+  const type = request.headers.get("content-type") ?? "";
+  if (!/^application\/json\s*(;|$)/i.test(type)) throw new AppError("unsupported_media_type");
+  const declared = Number(request.headers.get("content-length") ?? 0);
+  if (declared > bytesMax) throw tooLarge(bytesMax);
+  const bytes = declared > 0 ? await request.bytes() : await readChunks(request.body, bytesMax);
+  let text: string;
+  try {
+    text = decoder.decode(bytes);
+  } catch {
+    throw new AppError("malformed_json", { detail: "The body is not valid UTF-8." });
+  }
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new AppError("malformed_json", { detail: "The body is not valid JSON." });
+  }
+}
+
+async function readChunks(body: ReadableStream<Uint8Array>, bytesMax: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    size += chunk.byteLength;
+    if (size > bytesMax) throw tooLarge(bytesMax);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+const tooLarge = (bytesMax: number): AppError =>
+  new AppError("payload_too_large", { detail: `The body may have at most ${bytesMax} bytes.` });

@@ -1,0 +1,23 @@
+/**
+ * Without a key the API is open on loopback, to this machine's own programs but to no web page: a foreign page's
+ * requests carry its `Origin` or `Sec-Fetch-Site`, and a rebound DNS name shows in `Host`.
+ */
+import { isLoopback } from "../config.ts";
+import { AppError } from "../errors.ts";
+
+/** @throws forbidden for a request that may come from a web page of somewhere else */
+export function refuseForeignPages({ headers, url }: Request): void {
+  const host = headers.get("host") ?? new URL(url).host;
+  if (!isLoopback(hostName(host))) throw foreign("Host");
+  const origin = headers.get("origin");
+  if (origin !== null && !(URL.canParse(origin) && isLoopback(new URL(origin).hostname)))
+    throw foreign("Origin");
+  if (headers.get("sec-fetch-site") === "cross-site") throw foreign("Sec-Fetch-Site");
+}
+
+const hostName = (host: string): string => host.replace(/:\d*$/, "");
+
+const foreign = (header: string): AppError =>
+  new AppError("forbidden", {
+    detail: `The ${header} header is not of this machine. Without PARLEY_API_KEYS only local programs are served.`,
+  });

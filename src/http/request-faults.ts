@@ -1,0 +1,45 @@
+/** What schemas can't see, or would report alone and hide the rest: the raw query string, the Idempotency-Key. */
+import type { Fault } from "../errors.ts";
+import { publicName } from "./faults.ts";
+
+export const idempotencyKeyPattern = "^[\\x21-\\x7e]{1,255}$";
+const idempotencyKey = new RegExp(idempotencyKeyPattern);
+
+/** Faults of a request beside those of its schemas. */
+export function requestFaults(request: Request): Fault[] {
+  const faults = queryFaults(request.url);
+  const key = request.headers.get("idempotency-key");
+  if (key !== null && !idempotencyKey.test(key)) {
+    faults.push({ path: "headers.idempotency-key", message: "must be 1 to 255 visible ASCII characters" });
+  }
+  return faults;
+}
+
+/** Faults of a query string itself: parameters given twice (a parser keeps one of them) and broken escapes. */
+function queryFaults(url: string): Fault[] {
+  const start = url.indexOf("?");
+  if (start < 0) return [];
+  const faults: Fault[] = [];
+  const seen = new Set<string>();
+  const repeated = new Set<string>();
+  for (const pair of url.slice(start + 1).split("&")) {
+    if (pair === "") continue;
+    const [name = "", value = ""] = pair.split("=", 2);
+    const key = decode(name);
+    if (key === null || decode(value) === null) {
+      faults.push({ path: `query.${publicName(key ?? "")}`, message: "must be percent-encoded UTF-8" });
+    } else if (seen.has(key) && !repeated.has(key)) {
+      repeated.add(key);
+      faults.push({ path: `query.${publicName(key)}`, message: "must be given once" });
+    } else seen.add(key);
+  }
+  return faults;
+}
+
+function decode(part: string): string | null {
+  try {
+    return decodeURIComponent(part.replaceAll("+", " "));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Server-sent events: frames, and the view of a turn that writes them. A view holds an offset into the reply and
+ * nothing else, so it can be left and taken up again anywhere.
+ */
+import { type Reply, Wake } from "../chat/reply.ts";
+import type { WatchedTurn } from "../chat/running-turns.ts";
+import { AppError, type Fault } from "../errors.ts";
+import { isId } from "../ids.ts";
+
+/** Proxies cut connections that are silent for longer; 60 s is a common limit. */
+const heartbeatMs = 10_000;
+const retryMs = 2_000;
+const heartbeat = ": heartbeat\n\n";
+
+export const sseHeaders = {
+  "content-type": "text/event-stream; charset=utf-8",
+  "cache-control": "no-cache, no-transform",
+  "x-accel-buffering": "no",
+} as const;
+
+/** Where a view of a turn starts: an offset into its reply, or its end, after which there is nothing to see. */
+export type Position = { turn_id: string; offset: number | "end" };
+
+/** Reads an event id, `<turn_id>:<offset>` or `<turn_id>:end`; null where it is neither. */
+export function parseEventId(value: string): Position | null {
+  const [turn_id = "", place = "", ...rest] = value.split(":");
+  if (rest.length > 0 || !isId("turn", turn_id)) return null;
+  if (place === "end") return { turn_id, offset: "end" };
+  return /^\d{1,15}$/.test(place) ? { turn_id, offset: Number(place) } : null;
+}
+
+/** The fault of an event id that can't be read. */
+export const eventIdFault = (path: string): Fault => ({
+  path,
+  message: "must be an event id as the stream sent it: <turn_id>:<offset> or <turn_id>:end",
+});
+
+/** The stream of a turn from an offset on, as a response of HTTP. */
+export function sseResponse(
+  watched: WatchedTurn,
+  offset: number,
+  request: Request,
+  requestId: string,
+): Response {
+  const frames = tail(watched, offset, request.signal);
+  // bun-types doesn't know that Bun's Response takes an async generator.
+  return new Response(frames as unknown as ReadableStream, {
+    headers: { ...sseHeaders, "x-request-id": requestId },
+  });
+}
+
+/**
+ * The frames of a turn from an offset on: `start`, `sources` where there are any, the text as it grows, and `done`.
+ * In silence a heartbeat. Wakes on growth, on the heartbeat and on the signal, because a generator's `finally`
+ * waits for its pending `await`. Ends without `done` only when the client has gone.
+ */
+export async function* tail(
+  { turn, reply }: WatchedTurn,
+  offset: number,
+  signal: AbortSignal,
+): AsyncGenerator<string, void, void> {
+  const wake = new Wake();
+  let sentMs = performance.now();
+  const timer = setInterval(() => {
+    if (performance.now() - sentMs >= heartbeatMs - 50) wake.wake();
+  }, heartbeatMs / 4);
+  reply.watch(wake);
+  signal.addEventListener("abort", wake.wake);
+  try {
+    yield startFrame(turn, offset);
+    if (turn.sources.length > 0) yield sourcesFrame(turn);
+    while (!signal.aborted) {
+      if (reply.length > offset) {
+        const text = reply.since(offset);
+        offset += text.length;
+        sentMs = performance.now();
+        yield `id: ${turn.id}:${offset}\ndata: {"token":${JSON.stringify(text)}}\n\n`;
+      } else if (reply.ended) {
+        yield doneFrame(reply);
+        return;
+      } else {
+        await wake.wait();
+        if (reply.length <= offset && !reply.ended && performance.now() - sentMs >= heartbeatMs - 50) {
+          sentMs = performance.now();
+          yield heartbeat;
+        }
+      }
+    }
+  } finally {
+    clearInterval(timer);
+    reply.unwatch(wake);
+    signal.removeEventListener("abort", wake.wake);
+  }
+}
+
+/** On resume its id is the offset resumed from: a cut right after it must not repeat text. */
+function startFrame({ id, conversation_id, message_id, model }: WatchedTurn["turn"], offset: number): string {
+  const data = JSON.stringify({ turn_id: id, conversation_id, message_id, model });
+  return `retry: ${retryMs}\n\nevent: start\nid: ${id}:${offset}\ndata: ${data}\n\n`;
+}
+
+const sourcesFrame = ({ sources, citations }: WatchedTurn["turn"]): string =>
+  `event: sources\ndata: ${JSON.stringify({ sources, citations })}\n\n`;
+
+function doneFrame({ ended, length }: Reply): string {
+  if (ended === null) throw new AppError("internal", { cause: "done before the end" });
+  const { id, conversation_id, message_id, status, finish_reason, sources, usage, error } = ended;
+  const data = JSON.stringify({
+    done: true,
+    conversation_id,
+    turn_id: id,
+    message_id,
+    status,
+    finish_reason,
+    length,
+    sources,
+    tokens_used: usage.total_tokens,
+    usage,
+    error,
+  });
+  return `id: ${id}:end\ndata: ${data}\n\n`;
+}

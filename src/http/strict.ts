@@ -1,0 +1,69 @@
+/** The schema helpers: the only objects, records and integers that a schema.ts may use (see test/architecture.test.ts). */
+import { FormatRegistry, type TProperties, Type } from "@sinclair/typebox";
+import { t } from "elysia";
+import { type IdKind, idPattern } from "../ids.ts";
+
+FormatRegistry.Set("text", (value) => value.isWellFormed() && !value.includes("\0"));
+
+/** `text` refuses what no store takes; the words are the public description of the fault. */
+export const textFault = "must not contain NUL or unpaired surrogates";
+
+interface Words {
+  description?: string;
+  examples?: unknown[];
+}
+
+/** An object that refuses properties it doesn't know, at every depth where it stands. */
+export const strictObject = <T extends TProperties>(properties: T, words: Words & { title?: string } = {}) =>
+  t.Object(properties, { additionalProperties: false, ...words });
+
+/** A whole number: no numeric strings, unlike `t.Integer`. */
+export const integer = (options: Words & { minimum?: number; maximum?: number } = {}) =>
+  Type.Integer(options);
+
+/** Any well-formed text without NUL. */
+export const text = (options: Words & { minLength?: number; maxLength?: number; pattern?: string } = {}) =>
+  t.String({ format: "text", ...options });
+
+/** An id in an answer; in requests ids are `idParam`, because one of the wrong form is simply unknown. */
+export const id = (kind: IdKind, words: Words = {}) => t.String({ pattern: idPattern(kind), ...words });
+
+/** An id as a client sends it. */
+export const idParam = (words: Words = {}) => text({ maxLength: 200, ...words });
+
+/** Unix seconds. */
+export const time = (words: Words = {}) => Type.Integer({ minimum: 0, ...words });
+
+export const nullable = <T extends Parameters<typeof t.Union>[0][number]>(schema: T, words: Words = {}) =>
+  t.Union([schema, t.Null()], words);
+
+/** A whole number in a query string: digits alone, so `0x10`, `1e3`, ` 1` and the empty string are refused. */
+export const queryInteger = (options: Words & { minimum: number; maximum: number; default: number }) =>
+  t.Optional(
+    t.String({
+      format: queryIntegerFormat(options.minimum, options.maximum),
+      description: options.description ?? "",
+    }),
+  );
+
+/** Declares (once) the format of a query integer's range; `ops/openapi.ts` shows it as an integer. */
+function queryIntegerFormat(minimum: number, maximum: number): string {
+  const name = `integer-from-${minimum}-to-${maximum}`;
+  if (!FormatRegistry.Has(name)) {
+    FormatRegistry.Set(name, (value) => /^\d{1,15}$/.test(value) && +value >= minimum && +value <= maximum);
+  }
+  return name;
+}
+
+/** At most 16 pairs, keys of 64 and string values of 512 characters. */
+export const metadata = () =>
+  Type.Unsafe<Record<string, string>>({
+    ...t.Record(t.String({ pattern: metadataKey }), text({ maxLength: 512 })),
+    additionalProperties: false,
+    maxProperties: 16,
+    description: "Up to 16 pairs; keys of 1 to 64 and values of up to 512 characters.",
+    examples: [{ channel: "web" }],
+  });
+
+/** No key may be one that objects treat specially, or hold what `text` refuses. */
+const metadataKey = "^(?!__proto__$)[^\\u0000\\ud800-\\udfff]{1,64}$";

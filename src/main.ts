@@ -1,0 +1,57 @@
+/** argv -> command. */
+import { CommandError } from "./cli/command.ts";
+import { ConfigError } from "./config.ts";
+
+interface Command {
+  readonly help: string;
+  run(args: string[]): void | Promise<void>;
+}
+
+/** Commands are loaded when they are used: `health` and `version` shouldn't wait for the whole service. */
+const commands: Record<string, () => Promise<Command>> = {
+  serve: () => import("./cli/serve.ts"),
+  health: () => import("./cli/health.ts"),
+  config: () => import("./cli/config.ts"),
+  version: () => import("./cli/version.ts"),
+};
+
+const help = `parley: a chatbot backend
+
+  parley [serve]     start the service
+  parley chat        talk to a service in the terminal
+  parley health      ask whether a service is healthy
+  parley config      print the configuration that is in force
+  parley version     print the version
+
+parley COMMAND --help tells more about a command.
+`;
+
+async function main([first, ...rest]: string[]): Promise<void> {
+  if (first === "--help" || first === "-h" || first === "help") return console.log(help.trimEnd());
+  const named = first !== undefined && !first.startsWith("-");
+  const name = first === "--version" ? "version" : named ? first : "serve";
+  const args = named || first === "--version" ? rest : first === undefined ? [] : [first, ...rest];
+  const load = commands[name];
+  if (load === undefined) throw new CommandError(`there is no command ${name}: see parley --help`, 2);
+  const command = await load();
+  if (args.includes("--help") || args.includes("-h")) return console.log(command.help.trimEnd());
+  await command.run(args);
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof ConfigError) {
+    for (const fault of error.faults) console.error(`parley: ${fault}`);
+    process.exit(1);
+  }
+  if (error instanceof CommandError) {
+    console.error(`parley: ${error.message}`);
+    process.exit(error.exitCode);
+  }
+  if (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS")) {
+    console.error(`parley: ${error.message}`);
+    process.exit(2);
+  }
+  throw error;
+}

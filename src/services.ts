@@ -1,0 +1,86 @@
+/** Wires the service together: the only place where adapters are chosen. */
+
+import type { AppServices } from "./app.ts";
+import { createAuthenticate } from "./auth/principal.ts";
+import { toSystemPrompt } from "./chat/context.ts";
+import { RunningTurns } from "./chat/running-turns.ts";
+import { Tickets } from "./chat/ticket.ts";
+import type { Config } from "./config.ts";
+import type { Log } from "./log.ts";
+import { embedded } from "./models/embedded.ts";
+import type { Model } from "./models/model.ts";
+import { openAiCompatible } from "./models/openai-compatible.ts";
+import { withRetries } from "./models/retry.ts";
+import { Readiness } from "./ops/readiness.ts";
+import { openSqliteStore } from "./storage/sqlite/store.ts";
+import type { Store } from "./storage/store.ts";
+
+/** Idempotency keys are kept at least this long. */
+const idempotencyHours = 48;
+
+export interface Services extends AppServices {
+  /** Ends what runs, within the configured grace, and tells the watchers. Storage stays open for them. */
+  stop(): Promise<void>;
+  /** Closes the storage. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the storage and ends what dead processes left running there.
+ * @throws DataDirInUseError
+ */
+export async function createServices(config: Config, log: Log): Promise<Services> {
+  const store = await openSqliteStore(config.dataDir);
+  const { limits } = config;
+  const turns = new RunningTurns(
+    {
+      store,
+      model: createModel(config, log),
+      log,
+      instanceId: `inst_${Bun.randomUUIDv7()}`,
+      systemPrompt: toSystemPrompt(config.systemPrompt),
+      windowTokens: limits.windowTokens,
+      replyCharsMax: limits.replyCharsMax,
+    },
+    limits,
+  );
+  const orphans = await turns.endOrphans();
+  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
+  const forgetting = forgetIdempotencyKeys(store, log);
+
+  return {
+    store,
+    turns,
+    tickets: new Tickets(await store.ticketSecret()),
+    authenticate: createAuthenticate(config.apiKeys),
+    limits,
+    readiness: new Readiness(store),
+    log,
+    localOnly: config.apiKeys.length === 0,
+    stop: () => turns.close(limits.shutdownSeconds),
+    async close() {
+      clearInterval(forgetting);
+      await store.close();
+    },
+  };
+}
+
+function createModel({ models, limits }: Config, log: Log): Model {
+  if (models.length === 0) return embedded();
+  return withRetries(
+    models.map((target) => openAiCompatible(target, limits)),
+    { log },
+  );
+}
+
+function forgetIdempotencyKeys(store: Store, log: Log): Timer {
+  const forget = async (): Promise<void> => {
+    try {
+      await store.deleteIdempotencyKeys(Math.floor(Date.now() / 1000) - idempotencyHours * 3600);
+    } catch (error) {
+      log.error({ err: error }, "old idempotency keys not deleted");
+    }
+  };
+  void forget();
+  return setInterval(() => void forget(), 3600 * 1000);
+}
