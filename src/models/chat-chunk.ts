@@ -15,6 +15,7 @@ interface WireChunk {
 }
 
 interface WireChoice {
+  error?: unknown;
   delta?: WireMessage | null;
   message?: WireMessage | null;
   finish_reason?: string | null;
@@ -107,8 +108,7 @@ export class Answer {
     }
     // Some servers send "" until the end, as others send null.
     if (choice.finish_reason) {
-      if (choice.finish_reason === "error")
-        throw failure("model_stream_incomplete", { code: "finish_error" });
+      if (choice.finish_reason === "error") throw fromErrorObject(choice.error);
       this.finishReason = this.#refused ? "content_filter" : (finishReasons[choice.finish_reason] ?? "stop");
       this.#ended = this.finishReason;
       this.progressed = true;

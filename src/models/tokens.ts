@@ -32,13 +32,11 @@ export function countTokens(text: string): number {
   const stride = Math.ceil(Buffer.byteLength(text) / countedBytesMax);
   let tokens = 0;
   let countedChars = 0;
-  for (let start = 0, piece = 0; start < text.length; piece++) {
+  for (let start = 0; start < text.length; ) {
     const end = pieceEnd(text, start);
-    if (piece % stride === 0) {
-      tokens += countPiece(text.slice(start, end));
-      countedChars += end - start;
-    }
-    start = end;
+    tokens += countPiece(text.slice(start, end));
+    countedChars += end - start;
+    start = stride === 1 ? end : pieceEnd(text, end + (stride - 2) * pieceCharsMax);
   }
   return countedChars === text.length ? tokens : Math.round((tokens * text.length) / countedChars);
 }

@@ -14,7 +14,7 @@ export const failure = (
   upstream: UpstreamFacts = {},
   options: { retryAfterSeconds?: number | undefined; cause?: unknown } = {},
 ): ModelFailure =>
-  new ModelFailure(code, titleOf(code), {
+  new ModelFailure(code, `${titleOf(code)}.`, {
     upstream,
     cause: options.cause,
     ...(options.retryAfterSeconds !== undefined && { retryAfterSeconds: options.retryAfterSeconds }),
@@ -36,11 +36,13 @@ function fromConnection(cause: unknown): ModelFailure {
 export const incomplete = (cause?: unknown): ModelFailure =>
   failure("model_stream_incomplete", facts({ code: memberOf(cause, "code") }), { cause });
 
-const quotaCodes = /quota|billing|insufficient_(credit|balance|fund)|payment/i;
-const overloadTypes = /overload|rate_?limit|unavailable|too_many_requests|capacity/i;
-const rejectedTypes =
-  /invalid|bad_?request|authentication|unauthorized|permission|forbidden|not_?found|unsupported|context_(length|size)|content_?(filter|policy)/i;
-const timeoutTypes = /time_?out|timed_out/i;
+// What codes and types are made of; messages aren't read.
+const quotaWords = /quota|billing|insufficient_(credit|balance|fund)|payment/i;
+const contextWords = /context_?(length|size|window)/i;
+const overloadWords = /overload|rate_?limit|unavailable|too_many_requests|capacity/i;
+const timeoutWords = /time_?out|timed_out/i;
+const rejectedWords =
+  /invalid|bad_?request|authentication|unauthorized|permission|forbidden|not_?found|unsupported|content_?(filter|policy)/i;
 
 /** An answer with a status other than 2xx. */
 function fromStatus(error: APIError): ModelFailure {
@@ -51,7 +53,8 @@ function fromStatus(error: APIError): ModelFailure {
 }
 
 function codeOfStatus(status: number, words: string): ModelFailureCode {
-  if (status === 402 || (status === 429 && quotaCodes.test(words))) return "model_quota_exhausted";
+  if (status === 402 || (status === 429 && quotaWords.test(words))) return "model_quota_exhausted";
+  if (contextWords.test(words)) return "model_rejected";
   if (status === 429 || status === 503 || status === 529) return "model_overloaded";
   if (status === 408 || status === 504) return "model_timeout";
   if (status === 500) return "model_bad_response";
@@ -61,25 +64,23 @@ function codeOfStatus(status: number, words: string): ModelFailureCode {
 
 /**
  * An error object inside a stream or a body that began with status 200. Its forms: OpenAI's `{message, type, code}`,
- * llama.cpp's and vLLM's with a number as `code`, OpenRouter's with either, Ollama's bare string.
+ * llama.cpp's and vLLM's with a status as `code`, OpenRouter's with either, Ollama's bare string.
  */
 export function fromErrorObject(error: unknown): ModelFailure {
   const code = memberOf(error, "code");
   const type = memberOf(error, "type");
-  const upstream = facts({ status: 200, code, type });
-  const words = `${code} ${type}`;
-  const status = Number(code);
-  if (status >= 400 && status <= 599) {
-    // The stream had begun: a plain server error is a stream that broke off.
-    const known = codeOfStatus(status, words);
-    const brokeOff = known === "model_bad_response" || known === "model_unreachable";
-    return failure(brokeOff ? "model_stream_incomplete" : known, upstream);
-  }
-  if (quotaCodes.test(words)) return failure("model_quota_exhausted", upstream);
-  if (overloadTypes.test(words)) return failure("model_overloaded", upstream);
-  if (timeoutTypes.test(words)) return failure("model_timeout", upstream);
-  if (rejectedTypes.test(words)) return failure("model_rejected", upstream);
-  return failure("model_stream_incomplete", upstream);
+  const status = Number(code) >= 400 && Number(code) <= 599 ? Number(code) : 200;
+  return failure(codeOfErrorObject(status, `${code} ${type}`), facts({ status, code, type }));
+}
+
+function codeOfErrorObject(status: number, words: string): ModelFailureCode {
+  if (quotaWords.test(words)) return "model_quota_exhausted";
+  if (overloadWords.test(words)) return "model_overloaded";
+  if (timeoutWords.test(words)) return "model_timeout";
+  if (rejectedWords.test(words) || contextWords.test(words)) return "model_rejected";
+  const code = status === 200 ? "model_bad_response" : codeOfStatus(status, words);
+  // The answer had begun, so a server's plain failure is an answer that broke off.
+  return code === "model_bad_response" || code === "model_unreachable" ? "model_stream_incomplete" : code;
 }
 
 /** Seconds asked for by `retry-after-ms` or `Retry-After` (a number or a date). */
