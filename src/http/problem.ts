@@ -25,10 +25,14 @@ export function toAppError(error: unknown, request: Request, allowed: () => stri
   if (error instanceof AppError) return error;
   if (error instanceof ParseError) return toAppError(error.cause, request, allowed);
   if (error instanceof NotFoundError) return unknownRoute(allowed());
-  if (error instanceof ValidationError && error.type !== "response") {
+  if (error instanceof ValidationError) {
     const { validator, value, type } = error;
-    const errors = (validator as TypeCheck<TSchema>).Errors(value);
-    return invalidRequest([...toFaults(type, errors), ...requestFaults(request)]);
+    const faults = toFaults(type, (validator as TypeCheck<TSchema>).Errors(value));
+    if (type !== "response") return invalidRequest([...faults, ...requestFaults(request)]);
+    // The error's own message holds the whole response, which must not be logged.
+    return new AppError("internal", {
+      cause: new Error(`the response breaks its schema: ${JSON.stringify(faults)}`),
+    });
   }
   return new AppError("internal", { cause: error });
 }

@@ -39,11 +39,11 @@ export function createReads(db: Database) {
   );
   const newestMessages = db.query<MessageRow, SQLQueryBindings>(
     `select ${messageColumns} from messages m
-     where m.conversation_id = $conversation_id and m.seq < $before order by m.seq desc limit $limit`,
+     where m.conversation_n = (select n from conversations where id = $conversation_id) and m.seq < $before order by m.seq desc limit $limit`,
   );
   const nextMessages = db.query<MessageRow, SQLQueryBindings>(
     `select ${messageColumns} from messages m
-     where m.conversation_id = $conversation_id and m.seq > $after order by m.seq limit $limit`,
+     where m.conversation_n = (select n from conversations where id = $conversation_id) and m.seq > $after order by m.seq limit $limit`,
   );
   const setting = db.query<{ value: string }, SQLQueryBindings>(
     "select value from settings where name = $name",
@@ -121,8 +121,8 @@ export function createReads(db: Database) {
           scope,
           query,
           `and c.n in (
-             select n from conversations where id in (select conversation_id from messages where n in (
-               select rowid from message_words where message_words match $match))
+             select conversation_n from messages where n in (
+               select rowid from message_words where message_words match $match)
              union select rowid from title_words where title_words match $match)`,
           { match },
         );
@@ -138,7 +138,7 @@ export function createReads(db: Database) {
         query,
         `and (exists (select 1 from title_words w where w.rowid = c.n and ${holdsAll})
           or exists (select 1 from messages m join message_words w on w.rowid = m.n
-                     where m.conversation_id = c.id and ${holdsAll}))`,
+                     where m.conversation_n = c.n and ${holdsAll}))`,
         Object.fromEntries(parts.map((part, index) => [`word${index}`, part])),
       );
     },
@@ -149,11 +149,19 @@ export function createReads(db: Database) {
         before: beforeSeq ?? Number.MAX_SAFE_INTEGER,
         limit: limit + 1,
       });
-      return { messages: rows.slice(0, limit).reverse().map(toMessage), has_more: rows.length > limit };
+      return {
+        messages: rows
+          .slice(0, limit)
+          .reverse()
+          .map((row) => toMessage(conversationId, row)),
+        has_more: rows.length > limit,
+      };
     },
 
     messagesAfter(conversationId: string, afterSeq: number, limit: number): MessageRecord[] {
-      return nextMessages.all({ conversation_id: conversationId, after: afterSeq, limit }).map(toMessage);
+      return nextMessages
+        .all({ conversation_id: conversationId, after: afterSeq, limit })
+        .map((row) => toMessage(conversationId, row));
     },
 
     /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
@@ -166,7 +174,7 @@ export function createReads(db: Database) {
         for (const row of rows) {
           tokens += row.tokens;
           if (tokens > tokensMax) return window.reverse();
-          window.push(toMessage(row));
+          window.push(toMessage(conversationId, row));
           before = row.seq;
         }
         if (rows.length < limit) return window.reverse();

@@ -66,13 +66,14 @@ export const toConversation = (row: ConversationRow): ConversationRecord => ({
   last_message_at: Math.floor(row.last_active_ms / 1000),
 });
 
-export interface MessageRow extends Omit<MessageRecord, "sources" | "citations"> {
+export interface MessageRow extends Omit<MessageRecord, "conversation_id" | "sources" | "citations"> {
   sources: string;
   citations: string;
 }
 
-export const toMessage = (row: MessageRow): MessageRecord => ({
+export const toMessage = (conversation_id: string, row: MessageRow): MessageRecord => ({
   ...row,
+  conversation_id,
   sources: list(row.sources),
   citations: list(row.citations),
 });
@@ -83,11 +84,11 @@ const list = <T>(json: string): T[] => (json === "[]" ? [] : JSON.parse(json));
 export const conversationColumns = `c.id, c.user_id, c.title, c.metadata, c.message_count, c.tokens_used,
   c.active_turn_id, c.created_at, c.updated_at, c.last_active_ms`;
 
-export const messageColumns = `m.id, m.conversation_id, m.turn_id, m.seq, m.role, m.content, m.status, m.model,
+export const messageColumns = `m.id, m.turn_id, m.seq, m.role, m.content, m.status, m.model,
   m.sources, m.citations, m.tokens, m.created_at`;
 
 /** A turn with the text of its reply; `c` is its conversation. */
-export const selectTurn = `select t.id, t.conversation_id, t.user_message_id, t.message_id, t.status, m.content,
+export const selectTurn = `select t.id, c.id as conversation_id, t.user_message_id, t.message_id, t.status, m.content,
     m.sources, m.citations, t.finish_reason, t.model, t.memories_used, t.prompt_tokens, t.completion_tokens,
     t.total_tokens, t.usage_estimated, t.error_code, t.error_message, t.created_at, t.ended_at, t.instance_id
-  from turns t join conversations c on c.id = t.conversation_id join messages m on m.id = t.message_id`;
+  from turns t join conversations c on c.n = t.conversation_n join messages m on m.id = t.message_id`;

@@ -6,7 +6,8 @@ import { createWrites } from "./writes.ts";
 
 serveBatches((dataDir) => {
   const db = openForWriting(dataDir);
-  const writes: Operations = createWrites(db);
+  const { operations, complete, forget } = createWrites(db);
+  const writes: Operations = operations;
 
   const answer = ({ operation, args }: Call): Answer => {
     try {
@@ -22,10 +23,12 @@ serveBatches((dataDir) => {
     try {
       db.run("begin immediate");
       const answers = calls.map(answer);
+      complete();
       db.run("commit");
       return answers;
     } catch (error) {
       if (db.inTransaction) db.run("rollback");
+      forget();
       return calls.length === 1 ? [toAnswer(error)] : calls.flatMap((call) => answerBatch([call]));
     }
   };

@@ -17,8 +17,11 @@ import type {
 import { createReads } from "./reads.ts";
 import { cutWords } from "./words.ts";
 
-export type Writes = ReturnType<typeof createWrites>;
+export type Writes = ReturnType<typeof createWrites>["operations"];
 
+/**
+ * The writes, and what completes a transaction of them: `complete` before the commit, `forget` after a rollback.
+ */
 export function createWrites(db: Database) {
   const reads = createReads(db);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
@@ -36,11 +39,11 @@ export function createWrites(db: Database) {
     metadata = coalesce($metadata, metadata), message_count = message_count + 2, updated_at = $now,
     last_active_ms = $now_ms where n = $n`);
   const insertMessage = statement(`insert into messages
-    (id, conversation_id, turn_id, seq, role, content, status, model, tokens, created_at)
-    values ($id, $conversation_id, $turn_id, $seq, $role, $content, $status, $model, $tokens, $now) returning n`);
+    (id, conversation_n, turn_id, seq, role, content, status, model, tokens, created_at)
+    values ($id, $conversation_n, $turn_id, $seq, $role, $content, $status, $model, $tokens, $now)`);
   const insertTurn =
-    statement(`insert into turns (id, conversation_id, user_message_id, message_id, status, model,
-    instance_id, lease_until, created_at) values ($id, $conversation_id, $user_message_id, $message_id, 'running',
+    statement(`insert into turns (id, conversation_n, user_message_id, message_id, status, model,
+    instance_id, lease_until, created_at) values ($id, $conversation_n, $user_message_id, $message_id, 'running',
     $model, $instance_id, $lease_until, $now)`);
   const insertMessageWords = statement("insert into message_words (rowid, words) values ($n, $words)");
   const replaceTitleWords = statement(
@@ -56,16 +59,16 @@ export function createWrites(db: Database) {
     memories_used = $memories_used, prompt_tokens = $prompt_tokens, completion_tokens = $completion_tokens,
     total_tokens = $total_tokens, usage_estimated = $estimated, error_code = $error_code,
     error_message = $error_message, ended_at = $now
-    where id = $id and instance_id = $instance_id and status = 'running' returning conversation_id, message_id`);
+    where id = $id and instance_id = $instance_id and status = 'running' returning conversation_n, user_message_id, message_id`);
   const finishReply = statement(`update messages set content = $content, status = $status, model = $model,
     sources = $sources, citations = $citations, tokens = $tokens where id = $id returning n`);
+  const messageText = statement("select n, content from messages where id = $id");
   const finishConversation = statement(`update conversations set active_turn_id = null,
-    tokens_used = tokens_used + $tokens, updated_at = $now, last_active_ms = max(last_active_ms, $now_ms)
-    where id = $id`);
+    tokens_used = tokens_used + $tokens, updated_at = $now where n = $n`);
   const patchConversation = statement(`update conversations set title = $title, metadata = $metadata,
     updated_at = $now where id = $id returning n`);
   const dropMessageWords = statement(`delete from message_words
-    where rowid in (select n from messages where conversation_id = $id)`);
+    where rowid in (select m.n from messages m join conversations c on c.n = m.conversation_n where c.id = $id)`);
   const dropTitleWords = statement("delete from title_words where rowid = $n");
   const dropConversation = statement("delete from conversations where id = $id returning n");
   const dropKeys = statement("delete from idempotency_keys where created_at < $before");
@@ -86,7 +89,13 @@ export function createWrites(db: Database) {
     if (idempotency) insertKey.run({ ...idempotency, resource_id: resourceId, created_at: now });
   };
 
-  return {
+  /**
+   * Words to index, kept until the transaction's end: FTS5 writes out all that it holds at every statement that may
+   * be undone by itself, which made each turn a third dearer.
+   */
+  let words: { n: number; words: string }[] = [];
+
+  const operations = {
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
       const known = resourceOf(start.idempotency);
       if (known !== null) {
@@ -113,7 +122,6 @@ export function createWrites(db: Database) {
           now,
           now_ms: start.now_ms,
         })!.n as number;
-        replaceTitleWords.run({ n, words: cutWords(title) });
       } else {
         const found = findConversation.get({
           id: conversation_id,
@@ -124,8 +132,7 @@ export function createWrites(db: Database) {
         if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id as string);
         n = found.n as number;
         count = found.message_count as number;
-        if (found.title === null) replaceTitleWords.run({ n, words: cutWords(title) });
-        else title = found.title as string;
+        if (found.title !== null) title = found.title as string;
       }
       beginTurn.run({
         n,
@@ -135,8 +142,8 @@ export function createWrites(db: Database) {
         now,
         now_ms: start.now_ms,
       });
-      const common = { conversation_id, turn_id: start.turn_id, now };
-      const userMessage = insertMessage.get({
+      const common = { conversation_n: n, turn_id: start.turn_id, now };
+      insertMessage.run({
         ...common,
         id: start.user_message_id,
         seq: count + 1,
@@ -145,7 +152,7 @@ export function createWrites(db: Database) {
         status: "completed",
         model: null,
         tokens: start.message_tokens,
-      })!;
+      });
       insertMessage.run({
         ...common,
         id: start.message_id,
@@ -156,10 +163,9 @@ export function createWrites(db: Database) {
         model: start.model,
         tokens: 0,
       });
-      insertMessageWords.run({ n: userMessage.n!, words: cutWords(start.message) });
       insertTurn.run({
         id: start.turn_id,
-        conversation_id,
+        conversation_n: n,
         user_message_id: start.user_message_id,
         message_id: start.message_id,
         model: start.model,
@@ -210,8 +216,10 @@ export function createWrites(db: Database) {
         citations: JSON.stringify(end.citations),
         tokens: end.response_tokens,
       })!;
-      insertMessageWords.run({ n: reply.n!, words: cutWords(end.response) });
-      finishConversation.run({ id: ended.conversation_id!, tokens: total_tokens, now, now_ms: nowMs });
+      const message = messageText.get({ id: ended.user_message_id! })!;
+      words.push({ n: message.n as number, words: cutWords(message.content as string) });
+      words.push({ n: reply.n as number, words: cutWords(end.response) });
+      finishConversation.run({ n: ended.conversation_n!, tokens: total_tokens, now });
       return true;
     },
 
@@ -233,7 +241,7 @@ export function createWrites(db: Database) {
         now,
         now_ms,
       })!.n!;
-      replaceTitleWords.run({ n, words: cutWords(title ?? "") });
+      if (title !== null) replaceTitleWords.run({ n, words: cutWords(title) });
       rememberKey(conversation.idempotency, id, now);
       return { conversation: reads.conversation(scope, id)!, replayed: false };
     },
@@ -257,6 +265,7 @@ export function createWrites(db: Database) {
       const found = reads.conversation(scope, id);
       if (found === null) return false;
       if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id);
+      complete();
       dropMessageWords.run({ id });
       const { n } = dropConversation.get({ id })!;
       dropTitleWords.run({ n: n! });
@@ -271,6 +280,17 @@ export function createWrites(db: Database) {
       touch.run({ now: String(nowMs) });
     },
   };
+
+  function complete(): void {
+    for (const row of words) insertMessageWords.run(row);
+    words = [];
+  }
+
+  function forget(): void {
+    words = [];
+  }
+
+  return { operations, complete, forget };
 }
 
 const newTurn = (start: TurnStart, conversation_id: string, now: number): TurnStarted["turn"] => ({

@@ -1,3 +1,4 @@
+-- n is what tables and indexes refer to inside, id what clients see.
 -- Times are unix seconds, but for last_active_ms, which orders conversations: two turns a second are common.
 -- metadata, sources, citations and memories_used hold JSON.
 
@@ -38,7 +39,7 @@ create index conversations_by_activity on conversations (workspace_id, last_acti
 create table messages (
   n integer primary key,
   id text not null unique,
-  conversation_id text not null references conversations (id) on delete cascade,
+  conversation_n integer not null references conversations (n) on delete cascade,
   turn_id text not null,
   seq integer not null,
   role text not null check (role in ('user', 'assistant')),
@@ -49,12 +50,13 @@ create table messages (
   citations text not null default '[]',
   tokens integer not null,
   created_at integer not null,
-  unique (conversation_id, seq)
+  unique (conversation_n, seq)
 ) strict;
 
 create table turns (
-  id text primary key,
-  conversation_id text not null references conversations (id) on delete cascade,
+  n integer primary key,
+  id text not null unique,
+  conversation_n integer not null references conversations (n) on delete cascade,
   user_message_id text not null,
   message_id text not null,
   status text not null,
@@ -71,10 +73,10 @@ create table turns (
   lease_until integer not null,
   created_at integer not null,
   ended_at integer
-) strict, without rowid;
+) strict;
 
-create index turns_by_conversation on turns (conversation_id);
-create index turns_running on turns (instance_id) where status = 'running';
+create index turns_by_conversation on turns (conversation_n);
+create index turns_running on turns (lease_until) where status = 'running';
 
 create table idempotency_keys (
   principal_id text not null,
@@ -89,7 +91,8 @@ create table idempotency_keys (
 create index idempotency_keys_by_age on idempotency_keys (created_at);
 create index idempotency_keys_by_resource on idempotency_keys (resource_id);
 
--- Both hold words as words.ts cuts them, so that scripts without spaces are found too; rowid is the n of the source.
+-- A turn's messages are indexed at its end; a title only where it was given, because one made from a message holds no
+-- words but the message's. Both hold words as words.ts cuts them, so that scripts without spaces are found too; rowid is the n of the source.
 create virtual table message_words using fts5 (words, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 create virtual table title_words using fts5 (words, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into message_words (message_words, rank) values ('secure-delete', 1);
