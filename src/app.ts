@@ -1,5 +1,5 @@
 /** Every route group, in order: a table of contents. */
-import { Elysia } from "elysia";
+import { Elysia, type InternalRoute } from "elysia";
 import { type ChatServices, chatRoutes } from "./chat/routes.ts";
 import { type ConversationServices, conversationRoutes } from "./conversations/routes.ts";
 import { statusOf } from "./errors.ts";
@@ -10,6 +10,7 @@ import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
 import type { Log } from "./log.ts";
+import { docsRoutes } from "./ops/docs.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
 
@@ -44,6 +45,7 @@ export function createApp(services: AppServices) {
       if (faults.length > 0) throw invalidRequest(faults);
     })
     .use(opsRoutes(services.readiness))
+    .use(docsRoutes((): InternalRoute[] => app.routes))
     .use(chatRoutes("/v1", services))
     .use(conversationRoutes("/v1", services))
     .use(chatRoutes("", services))

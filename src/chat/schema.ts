@@ -2,16 +2,8 @@
 import { type Static, t } from "elysia";
 import type { Limits } from "../config.ts";
 import { errorCodes } from "../errors.ts";
-import {
-  id,
-  idParam,
-  integer,
-  metadata,
-  nullable,
-  strictObject,
-  text,
-  time,
-} from "../http/strict.ts";
+import { exampleIds } from "../http/docs.ts";
+import { id, idParam, integer, metadata, nullable, strictObject, text, time } from "../http/strict.ts";
 
 export const userId = () =>
   text({
@@ -45,7 +37,11 @@ export const chatRequest = (limits: Limits) =>
           text({ minLength: 1, maxLength: 200, description: "A model other than the configured one." }),
         ),
       ),
-      temperature: t.Optional(nullable(t.Number({ minimum: 0, maximum: 2 }))),
+      temperature: t.Optional(
+        nullable(
+          t.Number({ minimum: 0, maximum: 2, description: "How freely the model chooses its words." }),
+        ),
+      ),
       max_tokens: t.Optional(
         nullable(integer({ minimum: 1, maximum: 1_000_000, description: "Tokens of the reply at most." })),
       ),
@@ -83,7 +79,9 @@ export const chatStreamQuery = (limits: Limits) =>
     ),
   });
 
-export const turnParams = strictObject({ id: idParam({ description: "The turn." }) });
+export const turnParams = strictObject({
+  id: idParam({ description: "The turn.", examples: [exampleIds.turn] }),
+});
 
 export const turnStreamQuery = strictObject({
   after: t.Optional(
@@ -100,9 +98,9 @@ export const turnStreamQuery = strictObject({
 
 export const usage = strictObject(
   {
-    prompt_tokens: integer({ minimum: 0 }),
-    completion_tokens: integer({ minimum: 0 }),
-    total_tokens: integer({ minimum: 0 }),
+    prompt_tokens: integer({ minimum: 0, description: "What the model read." }),
+    completion_tokens: integer({ minimum: 0, description: "What the model wrote." }),
+    total_tokens: integer({ minimum: 0, description: "Both." }),
     estimated: t.Boolean({ description: "Whether Parley counted, because the provider didn't." }),
   },
   { title: "Usage" },
@@ -111,16 +109,17 @@ export const usage = strictObject(
 export const citation = strictObject(
   {
     document_id: t.String(),
-    name: t.String(),
+    name: t.String({ description: "The document's name." }),
     quote: t.String({ description: "Exactly the document's text from start to end." }),
-    start: integer({ minimum: 0 }),
-    end: integer({ minimum: 0 }),
-    score: t.Number(),
+    start: integer({ minimum: 0, description: "In UTF-16 code units." }),
+    end: integer({ minimum: 0, description: "In UTF-16 code units, exclusive." }),
+    score: t.Number({ description: "How well the passage fits, higher is better." }),
   },
   { title: "Citation" },
 );
 
 const sources = () => t.Array(t.String(), { description: "Names of the cited documents." });
+const memoriesUsed = () => t.Array(t.String(), { description: "Memories that the prompt held." });
 const endStatus = ["completed", "truncated", "filtered", "stopped", "failed", "interrupted"] as const;
 
 export const turnStatus = t.UnionEnum(["running", ...endStatus], {
@@ -133,7 +132,13 @@ export const finishReason = nullable(t.UnionEnum(["stop", "length", "content_fil
 });
 
 export const turnError = nullable(
-  strictObject({ code: t.UnionEnum(errorCodes as [string, ...string[]]), message: t.String() }),
+  strictObject(
+    {
+      code: t.UnionEnum(errorCodes as [string, ...string[]]),
+      message: t.String({ description: "For people." }),
+    },
+    { title: "TurnError", description: "Why the turn failed or was interrupted." },
+  ),
 );
 
 export const chatResponse = strictObject(
@@ -147,7 +152,7 @@ export const chatResponse = strictObject(
     model: t.String({ description: "The model that wrote the reply." }),
     sources: sources(),
     citations: t.Array(citation),
-    memories_used: t.Array(t.String()),
+    memories_used: memoriesUsed(),
     tokens_used: integer({ minimum: 0, description: "The same as usage.total_tokens." }),
     usage,
   },
@@ -159,21 +164,21 @@ const turnProperties = {
   id: id("turn"),
   object: t.Literal("turn"),
   conversation_id: id("conversation"),
-  user_message_id: id("message"),
+  user_message_id: id("message", { description: "What the user said, as a message of the conversation." }),
   message_id: id("message", { description: "The reply as a message of the conversation." }),
   status: turnStatus,
   response: t.String({ description: "The reply so far." }),
   length: integer({ minimum: 0, description: "Its length in UTF-16 code units." }),
   finish_reason: finishReason,
-  model: t.String(),
+  model: t.String({ description: "The model that writes or wrote the reply." }),
   sources: sources(),
   citations: t.Array(citation),
-  memories_used: t.Array(t.String()),
-  tokens_used: integer({ minimum: 0 }),
+  memories_used: memoriesUsed(),
+  tokens_used: integer({ minimum: 0, description: "The same as usage.total_tokens." }),
   usage,
   error: turnError,
   created_at: time(),
-  ended_at: nullable(time()),
+  ended_at: nullable(time(), { description: "Null while the turn runs." }),
 };
 
 export const turn = strictObject(turnProperties, { title: "Turn" });
@@ -195,17 +200,75 @@ export const messageRecord = strictObject(
     id: id("message"),
     object: t.Literal("message"),
     conversation_id: id("conversation"),
-    turn_id: id("turn"),
+    turn_id: id("turn", { description: "The turn that the message is part of." }),
     seq: integer({ minimum: 1, description: "The message's place in its conversation." }),
     role: t.UnionEnum(["user", "assistant"]),
-    content: t.String(),
+    content: t.String({ description: "The text; of a running turn's reply, what there is by now." }),
     status: turnStatus,
-    model: nullable(t.String()),
+    model: nullable(t.String(), { description: "The model that wrote it; null for the user's messages." }),
     sources: sources(),
     citations: t.Array(citation),
-    tokens: integer({ minimum: 0 }),
+    tokens: integer({ minimum: 0, description: "The tokens of the text." }),
     created_at: time(),
   },
   { title: "Message" },
 );
 export type Message = Static<typeof messageRecord>;
+
+const startEvent = strictObject(
+  {
+    turn_id: id("turn"),
+    conversation_id: id("conversation"),
+    message_id: id("message", { description: "The reply as a message of the conversation." }),
+    model: t.String(),
+  },
+  {
+    title: "StartEvent",
+    description:
+      "`event: start`, with an id. First, as soon as the turn is stored; again on every resume, with the offset resumed from as its id.",
+  },
+);
+
+const sourcesEvent = strictObject(
+  { sources: sources(), citations: t.Array(citation) },
+  { title: "SourcesEvent", description: "`event: sources`, without an id, where documents are cited." },
+);
+
+const tokenEvent = strictObject(
+  { token: t.String({ description: "The next piece of the reply: append it.", examples: ["Mount"] }) },
+  { title: "TokenEvent", description: "An unnamed event. Its id is the length of the reply so far." },
+);
+
+const doneEvent = strictObject(
+  {
+    done: t.Literal(true),
+    conversation_id: id("conversation"),
+    turn_id: id("turn"),
+    message_id: id("message", { description: "The reply as a message of the conversation." }),
+    status: t.UnionEnum(endStatus),
+    finish_reason: finishReason,
+    length: integer({ minimum: 0, description: "The whole reply's length in UTF-16 code units." }),
+    sources: sources(),
+    tokens_used: integer({ minimum: 0, description: "The same as usage.total_tokens." }),
+    usage,
+    error: turnError,
+  },
+  {
+    title: "DoneEvent",
+    description:
+      "An unnamed event, always the last one, whatever happened. Its id ends in `:end`. A failure is in its `error`.",
+  },
+);
+
+const streamEvent = t.Union([startEvent, sourcesEvent, tokenEvent, doneEvent], {
+  title: "StreamEvent",
+  description: "The data of one event, JSON in one line.",
+});
+
+/** A stream as a document can show it: its text, and in it the data of events. Nothing is checked by it. */
+export const turnStream = t.String({
+  title: "TurnStream",
+  description: "Server-sent events, separated by blank lines.",
+  contentMediaType: "text/event-stream",
+  contentSchema: streamEvent,
+});

@@ -1,6 +1,7 @@
 /** What the conversation routes take and give. */
 import { type Static, t } from "elysia";
 import { messageRecord, userId } from "../chat/schema.ts";
+import { exampleIds } from "../http/docs.ts";
 import {
   id,
   idParam,
@@ -13,7 +14,16 @@ import {
   time,
 } from "../http/strict.ts";
 
-const title = () => nullable(text({ minLength: 1, maxLength: 200, pattern: "\\S" }));
+const title = () =>
+  nullable(
+    text({
+      minLength: 1,
+      maxLength: 200,
+      pattern: "\\S",
+      description: "Null: the first message makes one.",
+      examples: ["Mountains"],
+    }),
+  );
 
 export const conversationRequest = strictObject(
   { user_id: userId(), title: t.Optional(title()), metadata: t.Optional(nullable(metadata())) },
@@ -28,10 +38,10 @@ export const conversationPatch = strictObject(
 const conversationProperties = {
   id: id("conversation"),
   object: t.Literal("conversation"),
-  user_id: t.String(),
+  user_id: t.String({ description: "The end user whose conversation it is." }),
   title: nullable(t.String(), { description: "Made from the first message where none was given." }),
   metadata: metadata(),
-  message_count: integer({ minimum: 0 }),
+  message_count: integer({ minimum: 0, description: "Of both roles." }),
   tokens_used: integer({ minimum: 0, description: "By all turns of the conversation." }),
   active_turn_id: nullable(id("turn"), { description: "The running turn." }),
   created_at: time(),
@@ -50,7 +60,9 @@ export const conversationWithMessages = strictObject(
   { title: "ConversationWithMessages" },
 );
 
-export const conversationParams = strictObject({ id: idParam({ description: "The conversation." }) });
+export const conversationParams = strictObject({
+  id: idParam({ description: "The conversation.", examples: [exampleIds.conversation] }),
+});
 
 const limit = () =>
   queryInteger({
@@ -70,11 +82,13 @@ export const conversationsQuery = strictObject({
   ),
 });
 
+const hasMore = () => t.Boolean({ description: "Whether there is another page." });
+
 export const conversationPage = strictObject(
   {
     conversations: t.Array(conversation),
-    has_more: t.Boolean(),
-    next_after: nullable(t.String()),
+    has_more: hasMore(),
+    next_after: nullable(t.String(), { description: "The cursor of the next page; null on the last one." }),
   },
   { title: "ConversationPage" },
 );
@@ -85,7 +99,13 @@ export const messagesQuery = strictObject({
 });
 
 export const messagePage = strictObject(
-  { messages: t.Array(messageRecord), has_more: t.Boolean(), next_before: nullable(t.String()) },
+  {
+    messages: t.Array(messageRecord, { description: "Oldest first." }),
+    has_more: hasMore(),
+    next_before: nullable(t.String(), {
+      description: "The cursor of the page before; null on the first one.",
+    }),
+  },
   { title: "MessagePage" },
 );
 
@@ -97,6 +117,12 @@ export const deletedConversation = strictObject(
     deleted: t.Literal(true),
   },
   { title: "DeletedConversation" },
+);
+
+/** Never built as one value: `export.ts` writes it page by page. */
+export const exportedConversation = strictObject(
+  { ...conversationProperties, messages: t.Array(messageRecord, { description: "All, oldest first." }) },
+  { title: "ExportedConversation" },
 );
 
 export const exportQuery = strictObject({

@@ -1,21 +1,40 @@
 /** The one place where an error becomes a response: RFC 9457, without stacks, SQL, upstream text or user input. */
 import type { TSchema } from "@sinclair/typebox";
 import type { TypeCheck } from "@sinclair/typebox/compiler";
-import { NotFoundError, ParseError, ValidationError } from "elysia";
-import { AppError, type Fault, statusOf, titleOf } from "../errors.ts";
+import { NotFoundError, ParseError, type Static, t, ValidationError } from "elysia";
+import { AppError, errorCodes, type Fault, statusOf, titleOf } from "../errors.ts";
 import { toFaults } from "./faults.ts";
 import { requestFaults } from "./request-faults.ts";
+import { integer, strictObject } from "./strict.ts";
 
-export interface Problem {
-  type: string;
-  title: string;
-  status: number;
-  detail: string;
-  instance: string;
-  code: string;
-  request_id: string;
-  errors?: Fault[];
-}
+export const problem = strictObject(
+  {
+    type: t.String({ description: "Names the kind of problem; `code` in the form of a URI." }),
+    title: t.String({ description: "What the code means, in words that never change." }),
+    status: integer({ minimum: 400, maximum: 599, description: "The status of the response." }),
+    detail: t.String({ description: "What went wrong this time, and what to do about it." }),
+    instance: t.String({ description: "Names this occurrence; `request_id` in the form of a URI." }),
+    code: t.UnionEnum(errorCodes as [string, ...string[]], { description: "What programs decide by." }),
+    request_id: t.String({ description: "The same as the X-Request-Id header: the logs know it." }),
+    errors: t.Optional(
+      t.Array(
+        strictObject(
+          {
+            path: t.String({ description: "Where the fault is.", examples: ["body.message"] }),
+            message: t.String({ description: "What is wrong.", examples: ["is required"] }),
+          },
+          { title: "Fault" },
+        ),
+        { maxItems: 64, description: "Every fault of an invalid request." },
+      ),
+    ),
+    turn_id: t.Optional(t.String({ description: "The turn that failed, or that is in the way." })),
+    conversation_id: t.Optional(t.String({ description: "The conversation of a turn that failed." })),
+    response: t.Optional(t.String({ description: "The partial reply of a turn that failed: it is kept." })),
+  },
+  { title: "Problem", description: "An error, as RFC 9457 has it." },
+);
+export type Problem = Static<typeof problem>;
 
 /**
  * Any thrown value as the error that the client is told.
@@ -50,18 +69,21 @@ export const invalidRequest = (faults: Fault[]): AppError =>
     faults,
   });
 
+/** An error as the client reads it. */
+export const toProblem = (error: AppError, requestId: string): Problem => ({
+  type: `urn:parley:problem:${error.code}`,
+  title: titleOf(error.code),
+  status: statusOf(error.code),
+  detail: error.detail,
+  instance: `urn:parley:request:${requestId}`,
+  code: error.code,
+  request_id: requestId,
+  ...(error.faults && { errors: error.faults }),
+  ...error.members,
+});
+
 export function problemResponse(error: AppError, requestId: string): Response {
-  const problem: Problem = {
-    type: `urn:parley:problem:${error.code}`,
-    title: titleOf(error.code),
-    status: statusOf(error.code),
-    detail: error.detail,
-    instance: `urn:parley:request:${requestId}`,
-    code: error.code,
-    request_id: requestId,
-    ...(error.faults && { errors: error.faults }),
-    ...error.members,
-  };
+  const problem = toProblem(error, requestId);
   return Response.json(problem, {
     status: problem.status,
     headers: {

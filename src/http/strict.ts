@@ -42,11 +42,12 @@ export const queryInteger = (options: Words & { minimum: number; maximum: number
   t.Optional(
     t.String({
       format: queryIntegerFormat(options.minimum, options.maximum),
-      description: options.description ?? "",
+      // No part of the check: what `ops/openapi.ts` shows, because to clients it is an integer.
+      documented: { type: "integer", ...options },
     }),
   );
 
-/** Declares (once) the format of a query integer's range; `ops/openapi.ts` shows it as an integer. */
+/** Declares (once) the format of a query integer's range. */
 function queryIntegerFormat(minimum: number, maximum: number): string {
   const name = `integer-from-${minimum}-to-${maximum}`;
   if (!FormatRegistry.Has(name)) {

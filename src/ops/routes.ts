@@ -1,17 +1,24 @@
 /** Liveness and readiness, open to all. */
 import { t } from "elysia";
-import { problems } from "../http/docs.ts";
+import type { ErrorCode } from "../errors.ts";
+import { json, operation } from "../http/docs.ts";
 import { openRoutes } from "../http/routes.ts";
 import { strictObject } from "../http/strict.ts";
 import { version } from "../version.ts";
 import type { Readiness } from "./readiness.ts";
 
-const health = strictObject({ status: t.Literal("healthy"), version: t.String() }, { title: "Health" });
+const health = strictObject(
+  { status: t.Literal("healthy"), version: t.String({ description: "Parley's own." }) },
+  { title: "Health" },
+);
 
-const check = strictObject({
-  status: t.UnionEnum(["ok", "failed"]),
-  latency_ms: t.Number({ minimum: 0 }),
-});
+const check = strictObject(
+  {
+    status: t.UnionEnum(["ok", "failed"]),
+    latency_ms: t.Number({ minimum: 0, description: "How long the check took." }),
+  },
+  { title: "Check" },
+);
 
 const readiness = strictObject(
   {
@@ -21,13 +28,23 @@ const readiness = strictObject(
   { title: "Readiness" },
 );
 
-const tags = ["Operations"];
+const tag = "Operations";
+const problems: ErrorCode[] = ["invalid_request", "forbidden", "internal"];
+const serving = { status: "ok", latency_ms: 0 };
 
 export function opsRoutes(state: Readiness) {
   return openRoutes()
     .get("/health", () => ({ status: "healthy" as const, version }), {
       response: { 200: health },
-      detail: { tags, operationId: "health", summary: "Liveness", security: [], responses: problems(403) },
+      detail: operation({
+        tag,
+        id: "health",
+        summary: "Liveness",
+        description: "Answers as long as the process does; it asks nobody else.",
+        security: [],
+        answers: { 200: json("The process lives.", { status: "healthy", version }) },
+        problems,
+      }),
     })
     .get(
       "/ready",
@@ -38,7 +55,24 @@ export function opsRoutes(state: Readiness) {
       },
       {
         response: { 200: readiness, 503: readiness },
-        detail: { tags, operationId: "ready", summary: "Readiness", security: [], responses: problems(403) },
+        detail: operation({
+          tag,
+          id: "ready",
+          summary: "Readiness",
+          description: "Whether this instance should get requests: it isn't shutting down, and it can store.",
+          security: [],
+          answers: {
+            200: json("Ready.", {
+              status: "ready",
+              checks: { serving, storage: { status: "ok", latency_ms: 1.3 } },
+            }),
+            503: json("Not ready: send requests elsewhere.", {
+              status: "not_ready",
+              checks: { serving, storage: { status: "failed", latency_ms: 5000 } },
+            }),
+          },
+          problems,
+        }),
       },
     );
 }
