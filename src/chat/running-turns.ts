@@ -13,10 +13,11 @@ import { type AbortReason, type RunningTurn, runTurn, type TurnServices } from "
 import { estimatedUsage } from "./turn-end.ts";
 
 const checkpointMs = 500;
-/** Checkpoints are spread over the period, so that many turns make no wave. */
-const tickMs = 50;
-/** Must stay well above `checkpointMs`: a lease is renewed with every checkpoint, and at least every third of it. */
+/** Checkpoints are spread over their period, so that many turns make no wave. */
+const tickMs = 100;
 const leaseSeconds = 15;
+/** Must stay well below the lease, so that a slow disk or two don't lose it. */
+const leaseRenewalMs = 5_000;
 
 export interface NewTurn {
   message: string;
@@ -49,13 +50,15 @@ export class RunningTurns {
   #starting = 0;
   #closed = false;
   #checkpointing = false;
-  #ticker: Timer;
+  readonly #ticker: Timer;
+  readonly #leaser: Timer;
 
   constructor(
     readonly services: TurnServices,
     readonly limits: { turnsRunningMax: number; turnSecondsMax: number },
   ) {
     this.#ticker = setInterval(() => void this.#tick(), tickMs);
+    this.#leaser = setInterval(() => void this.#renewLeases(), leaseRenewalMs);
   }
 
   get count(): number {
@@ -132,6 +135,7 @@ export class RunningTurns {
     await this.#idle.promise;
     clearTimeout(timer);
     clearInterval(this.#ticker);
+    clearInterval(this.#leaser);
   }
 
   async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {
@@ -197,34 +201,37 @@ export class RunningTurns {
     );
   }
 
-  /** Checkpoints the turns that are due and ends those that take too long. */
+  /** Checkpoints the replies that are due and ends the turns that take too long. */
   async #tick(): Promise<void> {
     const nowMs = Date.now();
     const due: Entry[] = [];
     for (const entry of this.#entries.values()) {
       if (nowMs - entry.startedMs > this.limits.turnSecondsMax * 1000) entry.abort("too_slow");
-      const sinceMs = nowMs - entry.checkpointedMs;
       const grew = entry.reply.length > entry.checkpointedLength;
-      if (sinceMs >= (grew ? checkpointMs : (leaseSeconds * 1000) / 3)) due.push(entry);
+      if (grew && nowMs - entry.checkpointedMs >= checkpointMs) due.push(entry);
     }
     if (due.length === 0 || this.#checkpointing) return;
     this.#checkpointing = true;
-    for (const entry of due) {
+    const checkpoints = due.map((entry) => {
       entry.checkpointedMs = nowMs;
       entry.checkpointedLength = entry.reply.length;
-    }
-    const checkpoints = due.map(({ turn, reply }) => ({
-      turn_id: turn.id,
-      message_id: turn.message_id,
-      text: reply.text,
-    }));
+      return { message_id: entry.turn.message_id, text: entry.reply.text };
+    });
     try {
-      const { store, instanceId } = this.services;
-      await store.checkpointTurns(instanceId, leaseUntil(nowMs), checkpoints);
+      await this.services.store.checkpointReplies(checkpoints);
     } catch (error) {
-      this.services.log.error({ turns: due.length, err: error }, "checkpoint not stored");
+      this.services.log.error({ turns: due.length, err: error }, "checkpoints not stored");
     } finally {
       this.#checkpointing = false;
+    }
+  }
+
+  async #renewLeases(): Promise<void> {
+    if (this.#entries.size === 0) return;
+    try {
+      await this.services.store.renewLeases(this.services.instanceId, leaseUntil(Date.now()));
+    } catch (error) {
+      this.services.log.error({ err: error }, "leases not renewed");
     }
   }
 

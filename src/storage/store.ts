@@ -134,6 +134,12 @@ export interface TurnEnd {
   error: { code: ErrorCode; message: string } | null;
 }
 
+/** The text of a running reply so far. */
+export interface Checkpoint {
+  message_id: string;
+  text: string;
+}
+
 export interface NewConversation {
   id: string;
   user_id: string;
@@ -180,12 +186,10 @@ export interface Store {
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused
    */
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
-  /** Replaces the stored text of running turns of this instance and renews their leases. */
-  checkpointTurns(
-    instanceId: string,
-    leaseUntil: number,
-    checkpoints: { message_id: string; turn_id: string; text: string }[],
-  ): Promise<void>;
+  /** Replaces the stored text of replies that still run. What starts and ends turns goes first. */
+  checkpointReplies(checkpoints: Checkpoint[]): Promise<void>;
+  /** Keeps the running turns of an instance its own until a time. */
+  renewLeases(instanceId: string, leaseUntil: number): Promise<void>;
   /** Ends a running turn of an instance; false where it isn't running any more, and then nothing was changed. */
   endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
   /** The turns that other, dead instances left running, each with the instance that ran it. */

@@ -9,12 +9,15 @@ import { isStorageFault } from "./worker.ts";
 import { WorkerClient } from "./worker-client.ts";
 import type { Writes } from "./writes.ts";
 
-/** Writes that may wait: three for each turn that may run, checkpoints included. */
+/** Writes that may wait: two for each turn that may run, and some. */
 const writeQueueMax = 30_000;
+/** So few that a turn's start, which waits for the batch before it, doesn't wait long. */
+const checkpointsPerCall = 64;
 const readQueueMax = 1_000;
 
+/** In the binary, entry points lie as they do under `src/`, where `main.ts` is; nothing of the disk is looked at. */
 const workerUrl = (name: string): string =>
-  Bun.isStandaloneExecutable ? `./src/storage/sqlite/${name}` : new URL(name, import.meta.url).href;
+  Bun.isStandaloneExecutable ? `./storage/sqlite/${name}` : new URL(name, import.meta.url).href;
 
 /**
  * Opens the store of a data directory and holds its lock until `close`.
@@ -48,8 +51,16 @@ export async function openSqliteStore(dataDir: string): Promise<Store> {
 
   return {
     startTurn: (scope, start) => writer.call("startTurn", scope, start),
-    checkpointTurns: (instanceId, leaseUntil, checkpoints) =>
-      writer.call("checkpointTurns", instanceId, leaseUntil, checkpoints),
+    async checkpointReplies(checkpoints) {
+      const calls: Promise<void>[] = [];
+      for (let start = 0; start < checkpoints.length; start += checkpointsPerCall) {
+        calls.push(
+          writer.callLater("checkpointReplies", checkpoints.slice(start, start + checkpointsPerCall)),
+        );
+      }
+      await Promise.all(calls);
+    },
+    renewLeases: (instanceId, leaseUntil) => writer.call("renewLeases", instanceId, leaseUntil),
     endTurn: (turnId, instanceId, end, nowMs) => writer.call("endTurn", turnId, instanceId, end, nowMs),
     orphans: (instanceId) => read(() => reads.orphans(instanceId)),
     turn: (scope, id) => read(() => reads.turn(scope, id)),

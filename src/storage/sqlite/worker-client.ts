@@ -17,6 +17,7 @@ interface Waiting extends Call {
 export class WorkerClient<Ops extends Operations> {
   readonly #worker: Worker;
   readonly #queue: Waiting[] = [];
+  readonly #laterQueue: Waiting[] = [];
   readonly #ready = Promise.withResolvers<void>();
   #underWay: Waiting[] = [];
   #idle: PromiseWithResolvers<void> | null = null;
@@ -44,14 +45,15 @@ export class WorkerClient<Ops extends Operations> {
     operation: Name,
     ...args: Parameters<Ops[Name]>
   ): Promise<Awaited<ReturnType<Ops[Name]>>> {
-    if (this.#failed) return Promise.reject(this.#failed);
-    if (this.#queue.length >= this.queueMax) {
-      return Promise.reject(new AppError("overloaded", { retryAfterSeconds: 1 }));
-    }
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ operation, args, resolve: resolve as (value: unknown) => void, reject });
-      if (this.#underWay.length === 0) this.#send();
-    });
+    return this.#enqueue(this.#queue, operation, args);
+  }
+
+  /** The same for what nobody waits for: each batch takes one such call along. */
+  callLater<Name extends keyof Ops & string>(
+    operation: Name,
+    ...args: Parameters<Ops[Name]>
+  ): Promise<Awaited<ReturnType<Ops[Name]>>> {
+    return this.#enqueue(this.#laterQueue, operation, args);
   }
 
   /** Waits for what is queued, then ends the worker. */
@@ -63,8 +65,21 @@ export class WorkerClient<Ops extends Operations> {
     this.#worker.terminate();
   }
 
+  #enqueue<Result>(queue: Waiting[], operation: string, args: unknown[]): Promise<Result> {
+    if (this.#failed) return Promise.reject(this.#failed);
+    if (queue.length >= this.queueMax) {
+      return Promise.reject(new AppError("overloaded", { retryAfterSeconds: 1 }));
+    }
+    return new Promise((resolve, reject) => {
+      queue.push({ operation, args, resolve: resolve as (value: unknown) => void, reject });
+      if (this.#underWay.length === 0) this.#send();
+    });
+  }
+
   #send(): void {
-    this.#underWay = this.#queue.splice(0, batchMax);
+    this.#underWay = this.#queue.splice(0, batchMax - 1);
+    const later = this.#laterQueue.shift();
+    if (later !== undefined) this.#underWay.push(later);
     if (this.#underWay.length === 0) {
       this.#idle?.resolve();
       return;
@@ -101,9 +116,10 @@ export class WorkerClient<Ops extends Operations> {
     const error = new AppError("storage_unavailable", { cause: reason });
     this.#failed = error;
     this.#ready.reject(new Error(reason));
-    for (const waiting of [...this.#underWay, ...this.#queue]) waiting.reject(error);
+    for (const waiting of [...this.#underWay, ...this.#queue, ...this.#laterQueue]) waiting.reject(error);
     this.#underWay = [];
     this.#queue.length = 0;
+    this.#laterQueue.length = 0;
     this.#idle?.resolve();
   }
 }

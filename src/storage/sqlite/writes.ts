@@ -5,6 +5,7 @@
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
 import type {
+  Checkpoint,
   ConversationPatch,
   ConversationRecord,
   Idempotency,
@@ -52,8 +53,9 @@ export function createWrites(db: Database) {
   const checkpointText = statement(
     "update messages set content = $text where id = $message_id and status = 'running'",
   );
-  const renewLease = statement(`update turns set lease_until = $lease_until
-    where id = $id and instance_id = $instance_id and status = 'running'`);
+  const renewLeases = statement(
+    "update turns set lease_until = $lease_until where status = 'running' and instance_id = $instance_id",
+  );
   const finishTurn =
     statement(`update turns set status = $status, finish_reason = $finish_reason, model = $model,
     memories_used = $memories_used, prompt_tokens = $prompt_tokens, completion_tokens = $completion_tokens,
@@ -177,15 +179,12 @@ export function createWrites(db: Database) {
       return { turn: newTurn(start, conversation_id, now), replayed: false, seq: count + 1 };
     },
 
-    checkpointTurns(
-      instanceId: string,
-      leaseUntil: number,
-      checkpoints: { message_id: string; turn_id: string; text: string }[],
-    ): void {
-      for (const { message_id, turn_id, text } of checkpoints) {
-        const renewed = renewLease.run({ id: turn_id, instance_id: instanceId, lease_until: leaseUntil });
-        if (renewed.changes > 0) checkpointText.run({ message_id, text });
-      }
+    checkpointReplies(checkpoints: Checkpoint[]): void {
+      for (const { message_id, text } of checkpoints) checkpointText.run({ message_id, text });
+    },
+
+    renewLeases(instanceId: string, leaseUntil: number): void {
+      renewLeases.run({ instance_id: instanceId, lease_until: leaseUntil });
     },
 
     endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): boolean {
