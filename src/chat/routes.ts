@@ -117,7 +117,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
         const stopped = (await turns.stop(principal.scope, params.id)) ?? unknownTurn();
         return toTurn({ turn: stopped, reply: Reply.of(stopped) });
       },
-      { params: turnParams, parse: "none", response: { 200: turn }, detail: docs.stopTurn },
+      { params: turnParams, response: { 200: turn }, detail: docs.stopTurn },
     );
 
   /** A ticket opens the stream of its turn in place of a key. */

@@ -141,7 +141,6 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
       },
       {
         params: conversationParams,
-        parse: "none",
         response: { 200: deletedConversation },
         detail: docs.remove,
       },

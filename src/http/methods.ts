@@ -4,6 +4,20 @@ import type { AnyElysia } from "elysia";
 /** The methods that a request's path knows; empty where there is no such path. */
 export function allowedMethods(app: AnyElysia, request: Request): string[] {
   const { pathname } = new URL(request.url);
-  const methods = new Set(app.routes.map(({ method }) => method));
-  return [...methods].filter((method) => app.router.http.find(method, pathname) !== null).sort();
+  const methods = new Set(
+    app.routes.filter(({ path }) => matches(path, pathname)).map(({ method }) => method),
+  );
+  if (methods.has("GET")) methods.add("HEAD");
+  return [...methods].sort();
+}
+
+/** Whether a path is one of a route, such as `/v1/turns/:id` or `/docs/*`. */
+function matches(route: string, path: string): boolean {
+  const parts = path.split("/");
+  const wanted = route.split("/");
+  if (wanted.at(-1) === "*") return wanted.slice(0, -1).every((part, index) => part === parts[index]);
+  return (
+    wanted.length === parts.length &&
+    wanted.every((part, index) => part === parts[index] || (part.startsWith(":") && parts[index] !== ""))
+  );
 }
