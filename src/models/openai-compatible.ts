@@ -3,17 +3,18 @@
  * LM Studio, OpenRouter. The `openai` SDK makes the request and names its errors; the stream, the timers and
  * (in `retry.ts`) the retries are ours.
  *
- * Time limits: Bun's `fetch` doesn't tell when it has connected, so connecting, headers and the first progress
- * together get `modelFirstByteSeconds`; a connection that can't be made within `modelConnectSeconds` is found out
- * by `reachability.ts`. From then on each `modelIdleSeconds` must bring text, reasoning, a tool call, the end or
- * usage: comment pings and empty deltas are no progress.
+ * Time limits: connecting, headers and the first progress together get `modelFirstByteSeconds`. Bun's `fetch` doesn't
+ * tell when it has connected, so a request without headers at half of `modelConnectSeconds` is checked by a second
+ * connection, which has the other half. From then on each `modelIdleSeconds` must bring text, reasoning, a tool call,
+ * the end or usage: comment pings and empty deltas are no progress.
  */
 import type { OpenAI } from "openai";
 import { APIError } from "openai/error";
 import type { ChatCompletionCreateParamsStreaming } from "openai/resources/chat/completions";
 import type { Limits, ModelTarget } from "../config.ts";
 import { readChatBody, readText } from "./chat-stream.ts";
-import type { Model, ModelPiece, ModelRequest } from "./model.ts";
+import type { Model, ModelFailure, ModelPiece, ModelRequest } from "./model.ts";
+import { hangs } from "./reachability.ts";
 import { StallTimer } from "./stall-timer.ts";
 import { failure, fromThrown, incomplete } from "./upstream-error.ts";
 
@@ -28,10 +29,20 @@ interface Dialect {
   maxTokens: "max_tokens" | "max_completion_tokens";
 }
 
+export interface OpenAiCompatibleOptions {
+  /** Requests go through an HTTP proxy, so that a direct connection says nothing about them. */
+  throughProxy?: boolean;
+}
+
 /** The model of one target. Failures are `ModelFailure`s; nothing is retried here. */
-export function openAiCompatible(target: ModelTarget, limits: Limits): Model {
+export function openAiCompatible(
+  target: ModelTarget,
+  limits: Limits,
+  { throughProxy = false }: OpenAiCompatibleOptions = {},
+): Model {
   const baseUrl = target.baseUrl ?? openAiUrl;
-  const { hostname } = new URL(baseUrl);
+  const address = new URL(baseUrl);
+  const { hostname } = address;
   const isOpenAi = hostname === "api.openai.com" || hostname.endsWith(".api.openai.com");
   const dialect: Dialect = {
     streamOptions: true,
@@ -45,31 +56,41 @@ export function openAiCompatible(target: ModelTarget, limits: Limits): Model {
     const close = () => attempt.abort();
     signal.addEventListener("abort", close);
     let begun = false;
-    let stalled = false;
-    const timer = new StallTimer(() => {
-      stalled = true;
-      close();
-    });
-    timer.extend(limits.modelFirstByteSeconds);
     let complete = false;
+    let givenUp: ModelFailure | undefined;
+    const giveUp = (why: ModelFailure): void => {
+      givenUp = why;
+      close();
+    };
+    const timer = new StallTimer(() =>
+      giveUp(failure("model_timeout", { code: begun ? "stalled" : "no_answer" })),
+    );
+    timer.extend(limits.modelFirstByteSeconds);
+    const half = limits.modelConnectSeconds / 2;
+    const connecting = setTimeout(async () => {
+      if (throughProxy || !(await hangs(address, half)) || begun) return;
+      giveUp(failure("model_unreachable", { code: "connect_timeout" }));
+    }, half * 1000);
     try {
       client ??= createClient(target, baseUrl, hostname);
       const response = await send(await client, request, attempt.signal);
       begun = true;
+      clearTimeout(connecting);
       const connection = {
         expectWithin: (seconds: number) => timer.extend(seconds),
         idleSeconds: limits.modelIdleSeconds,
         close,
       };
-      for await (const piece of readChatBody(response, connection)) yield piece;
+      yield* readChatBody(response, connection);
       complete = true;
     } catch (error) {
       signal.throwIfAborted();
-      if (stalled) throw failure("model_timeout", { code: begun ? "stalled" : "no_answer" });
+      if (givenUp !== undefined) throw givenUp;
       const known = fromThrown(error);
       throw begun && known.code === "model_unreachable" ? incomplete(known.cause) : known;
     } finally {
       timer.stop();
+      clearTimeout(connecting);
       signal.removeEventListener("abort", close);
       if (!complete) close();
     }

@@ -3,6 +3,7 @@ import type { Limits } from "../../src/config.ts";
 import { errorCodes, titleOf } from "../../src/errors.ts";
 import type { ModelFailureCode } from "../../src/models/model.ts";
 import { openAiCompatible } from "../../src/models/openai-compatible.ts";
+import { startFullBacklog } from "../support/full-backlog.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { limitsWith, read } from "../support/models.ts";
 
@@ -331,6 +332,32 @@ describe("a server that can't be reached", () => {
 });
 
 describe("limits of time", () => {
+  describe.skipIf(process.platform !== "linux")("a connection that hangs", () => {
+    const limits = limitsWith({ modelConnectSeconds: 0.2, modelFirstByteSeconds: 1 });
+
+    test("is found out within modelConnectSeconds", async () => {
+      const nowhere = await startFullBacklog();
+      const target = { model: "m", baseUrl: `http://127.0.0.1:${nowhere.port}/v1`, apiKey: null };
+      const start = performance.now();
+      const { failure } = await read(openAiCompatible(target, limits));
+      expect(failure).toMatchObject({ code: "model_unreachable", upstream: { code: "connect_timeout" } });
+      expect(performance.now() - start).toBeLessThan(700);
+      // Through a proxy a direct connection proves nothing.
+      const proxied = await read(openAiCompatible(target, limits, { throughProxy: true }));
+      expect(proxied.failure?.code).toBe("model_timeout");
+      nowhere.close();
+    });
+  });
+
+  test("a server that is slow to answer isn't taken for one that can't be reached", async () => {
+    server.silence();
+    const limits = limitsWith({ modelConnectSeconds: 0.1, modelFirstByteSeconds: 0.4 });
+    const { failure } = await read(
+      openAiCompatible({ model: "m", baseUrl: server.url, apiKey: null }, limits),
+    );
+    expect(failure).toMatchObject({ code: "model_timeout", upstream: { code: "no_answer" } });
+  });
+
   test("reasoning is progress: a long silence of text isn't a stall", async () => {
     const thought = `data: {"choices":[{"delta":{"content":null,"reasoning_content":"hm"}}]}\n\n`;
     const end = `data: {"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\n`;
