@@ -17,6 +17,9 @@ export type Authenticate = (request: Request) => Principal;
 
 const everything: Scope = { workspace_id: "default", user_id: null };
 
+/** What every 401 has to carry (RFC 9110). */
+export const challenge = { "www-authenticate": 'Bearer realm="parley"' };
+
 /** Checks `Authorization: Bearer` against the configured keys; with none configured everybody is `open`. */
 export function createAuthenticate(apiKeys: readonly ApiKey[]): Authenticate {
   if (apiKeys.length === 0) {
@@ -36,7 +39,7 @@ export function createAuthenticate(apiKeys: readonly ApiKey[]): Authenticate {
     if (token === undefined || principal === null) {
       throw new AppError("unauthorized", {
         detail: "Send one of the service's keys as Authorization: Bearer <key>.",
-        headers: { "www-authenticate": 'Bearer realm="parley"' },
+        headers: challenge,
       });
     }
     return principal;

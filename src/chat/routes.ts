@@ -1,6 +1,6 @@
 /** Starting turns and watching them: JSON and SSE are two views of the same thing. */
 import type { Server } from "bun";
-import type { Authenticate, Principal } from "../auth/principal.ts";
+import { type Authenticate, challenge, type Principal } from "../auth/principal.ts";
 import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { invalidRequest } from "../http/problem.ts";
@@ -127,6 +127,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     if (watched === null || !Tickets.isOpen(watched.reply.ended ?? watched.turn, Date.now() / 1000)) {
       throw new AppError("unauthorized", {
         detail: "The ticket is not valid for this turn, or not any more.",
+        headers: challenge,
       });
     }
     return watched;
