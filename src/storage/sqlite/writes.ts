@@ -43,9 +43,8 @@ export function createWrites(db: Database) {
     (id, conversation_n, turn_id, seq, role, content, status, model, tokens, created_at)
     values ($id, $conversation_n, $turn_id, $seq, $role, $content, $status, $model, $tokens, $now)`);
   const insertTurn =
-    statement(`insert into turns (id, conversation_n, user_message_id, message_id, status, model,
-    instance_id, lease_until, created_at) values ($id, $conversation_n, $user_message_id, $message_id, 'running',
-    $model, $instance_id, $lease_until, $now)`);
+    statement(`insert into turns (n, id, user_message_n, status, model, instance_id, lease_until,
+    created_at) values ($n, $id, $user_message_n, 'running', $model, $instance_id, $lease_until, $now)`);
   const insertMessageWords = statement("insert into message_words (rowid, words) values ($n, $words)");
   const replaceTitleWords = statement(
     "insert or replace into title_words (rowid, words) values ($n, $words)",
@@ -61,10 +60,10 @@ export function createWrites(db: Database) {
     memories_used = $memories_used, prompt_tokens = $prompt_tokens, completion_tokens = $completion_tokens,
     total_tokens = $total_tokens, usage_estimated = $estimated, error_code = $error_code,
     error_message = $error_message, ended_at = $now
-    where id = $id and instance_id = $instance_id and status = 'running' returning conversation_n, user_message_id, message_id`);
+    where id = $id and instance_id = $instance_id and status = 'running' returning n, user_message_n`);
   const finishReply = statement(`update messages set content = $content, status = $status, model = $model,
-    sources = $sources, citations = $citations, tokens = $tokens where id = $id returning n`);
-  const messageText = statement("select n, content from messages where id = $id");
+    sources = $sources, citations = $citations, tokens = $tokens where n = $n returning conversation_n`);
+  const messageText = statement("select content from messages where n = $n");
   const finishConversation = statement(`update conversations set active_turn_id = null,
     tokens_used = tokens_used + $tokens, updated_at = $now where n = $n`);
   const patchConversation = statement(`update conversations set title = $title, metadata = $metadata,
@@ -145,7 +144,7 @@ export function createWrites(db: Database) {
         now_ms: start.now_ms,
       });
       const common = { conversation_n: n, turn_id: start.turn_id, now };
-      insertMessage.run({
+      const userMessage = insertMessage.run({
         ...common,
         id: start.user_message_id,
         seq: count + 1,
@@ -155,7 +154,7 @@ export function createWrites(db: Database) {
         model: null,
         tokens: start.message_tokens,
       });
-      insertMessage.run({
+      const reply = insertMessage.run({
         ...common,
         id: start.message_id,
         seq: count + 2,
@@ -166,10 +165,9 @@ export function createWrites(db: Database) {
         tokens: 0,
       });
       insertTurn.run({
+        n: reply.lastInsertRowid,
         id: start.turn_id,
-        conversation_n: n,
-        user_message_id: start.user_message_id,
-        message_id: start.message_id,
+        user_message_n: userMessage.lastInsertRowid,
         model: start.model,
         instance_id: start.instance_id,
         lease_until: start.lease_until,
@@ -207,7 +205,7 @@ export function createWrites(db: Database) {
       });
       if (ended === null) return false;
       const reply = finishReply.get({
-        id: ended.message_id!,
+        n: ended.n!,
         content: end.response,
         status: end.status,
         model: end.model,
@@ -215,10 +213,10 @@ export function createWrites(db: Database) {
         citations: JSON.stringify(end.citations),
         tokens: end.response_tokens,
       })!;
-      const message = messageText.get({ id: ended.user_message_id! })!;
-      words.push({ n: message.n as number, words: cutWords(message.content as string) });
-      words.push({ n: reply.n as number, words: cutWords(end.response) });
-      finishConversation.run({ n: ended.conversation_n!, tokens: total_tokens, now });
+      const message = messageText.get({ n: ended.user_message_n! })!;
+      words.push({ n: ended.user_message_n as number, words: cutWords(message.content as string) });
+      words.push({ n: ended.n as number, words: cutWords(end.response) });
+      finishConversation.run({ n: reply.conversation_n!, tokens: total_tokens, now });
       return true;
     },
 

@@ -53,12 +53,11 @@ create table messages (
   unique (conversation_n, seq)
 ) strict;
 
+-- A turn has the n of its reply's message, so that neither needs an index to find the other.
 create table turns (
-  n integer primary key,
+  n integer primary key references messages (n) on delete cascade,
   id text not null unique,
-  conversation_n integer not null references conversations (n) on delete cascade,
-  user_message_id text not null,
-  message_id text not null,
+  user_message_n integer not null,
   status text not null,
   model text not null,
   finish_reason text,
@@ -75,7 +74,6 @@ create table turns (
   ended_at integer
 ) strict;
 
-create index turns_by_conversation on turns (conversation_n);
 create index turns_running on turns (lease_until) where status = 'running';
 
 create table idempotency_keys (
