@@ -206,16 +206,27 @@ function withoutSecrets(address: string | null): string {
 
 /**
  * Bun's `fetch` runs 256 requests at once and queues the rest, and reads its limit only when the process starts:
- * restarts this process in place, once, with the limit raised.
+ * restarts this process in place, once, with the limit raised. Pid, arguments and open files stay the same.
  */
-export function liftFetchLimit(args: readonly string[]): void {
+export function liftFetchLimit(): void {
   const variable = "BUN_CONFIG_MAX_HTTP_REQUESTS";
   if (process.env[variable] !== undefined || process.execve === undefined) return;
   const script = Bun.isStandaloneExecutable ? [] : [...process.execArgv, process.argv[1]!];
-  process.execve(process.execPath, [process.execPath, ...script, ...args], {
+  process.execve(process.execPath, [process.execPath, ...script, ...process.argv.slice(2)], {
     ...process.env,
     [variable]: "65535",
   });
+}
+
+/**
+ * The key with which a program of this environment reaches its service: the first of PARLEY_API_KEYS, or null.
+ * @throws ConfigError
+ */
+export function serviceKey(env: Environment = process.env): string | null {
+  const faults: string[] = [];
+  const [first] = parseApiKeys(env.PARLEY_API_KEYS ?? null, faults);
+  if (faults.length > 0) throw new ConfigError(faults);
+  return first?.secret ?? null;
 }
 
 /** Where a service of this environment is reached from this machine. */

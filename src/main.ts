@@ -1,6 +1,6 @@
 /** argv -> command. */
 import { CommandError } from "./cli/command.ts";
-import { ConfigError } from "./config.ts";
+import { ConfigError, liftFetchLimit } from "./config.ts";
 
 interface Command {
   readonly help: string;
@@ -10,6 +10,7 @@ interface Command {
 /** Commands are loaded when they are used: `health` and `version` shouldn't wait for the whole service. */
 const commands: Record<string, () => Promise<Command>> = {
   serve: () => import("./cli/serve.ts"),
+  chat: () => import("./cli/chat.ts"),
   health: () => import("./cli/health.ts"),
   config: () => import("./cli/config.ts"),
   version: () => import("./cli/version.ts"),
@@ -31,10 +32,13 @@ async function main([first, ...rest]: string[]): Promise<void> {
   const named = first !== undefined && !first.startsWith("-");
   const name = first === "--version" ? "version" : named ? first : "serve";
   const args = named || first === "--version" ? rest : first === undefined ? [] : [first, ...rest];
-  const load = commands[name];
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (load === undefined) throw new CommandError(`there is no command ${name}: see parley --help`, 2);
+  const asksHelp = args.includes("--help") || args.includes("-h");
+  // Before anything is loaded, because the process starts again.
+  if (name === "serve" && !asksHelp) liftFetchLimit();
   const command = await load();
-  if (args.includes("--help") || args.includes("-h")) return console.log(command.help.trimEnd());
+  if (asksHelp) return console.log(command.help.trimEnd());
   await command.run(args);
 }
 
@@ -50,7 +54,7 @@ try {
     process.exit(error.exitCode);
   }
   if (error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS")) {
-    console.error(`parley: ${error.message}`);
+    console.error(`parley: ${error.message.split(". ")[0]}: see parley --help`);
     process.exit(2);
   }
   throw error;

@@ -1,4 +1,5 @@
 /** What all commands share. */
+import { parseArgs } from "node:util";
 
 /** A command's failure, told to the person at the terminal in one line. */
 export class CommandError extends Error {
@@ -13,3 +14,6 @@ export class CommandError extends Error {
 
 /** A wrong use of a command: exits with 2. */
 export const usageError = (message: string): CommandError => new CommandError(message, 2);
+
+/** For commands that take nothing. @throws the TypeError of `parseArgs` that `main` tells as a wrong use */
+export const takesNoArguments = (args: string[]): void => void parseArgs({ args, options: {} });

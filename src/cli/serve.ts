@@ -1,11 +1,11 @@
 /** parley serve: the service, from its first log line to its last. */
 import { createApp } from "../app.ts";
-import { type Config, liftFetchLimit, loadConfig } from "../config.ts";
+import { type Config, loadConfig } from "../config.ts";
 import { createLog, type Log } from "../log.ts";
 import { createServices, type Services } from "../services.ts";
 import { DataDirInUseError } from "../storage/sqlite/lock.ts";
 import { version } from "../version.ts";
-import { CommandError } from "./command.ts";
+import { CommandError, takesNoArguments } from "./command.ts";
 
 /** Time for a load balancer to notice that this instance isn't ready any more, and for streams to be flushed. */
 const drainMs = 500;
@@ -16,9 +16,9 @@ Starts the service. Everything is configured by environment variables: see parle
 `;
 
 /** Serves until SIGTERM or SIGINT. @throws CommandError where the data directory or the port is taken */
-export async function run(): Promise<void> {
+export async function run(args: string[]): Promise<void> {
+  takesNoArguments(args);
   const config = loadConfig();
-  liftFetchLimit(["serve"]);
   const log = createLog();
   const services = await open(config, log);
   const server = listen(config, services);
@@ -53,6 +53,8 @@ function listen(config: Config, services: Services) {
     const { server } = createApp(services).listen({
       hostname: config.host,
       port: config.port,
+      // Elysia's default would let a second service take half of the first one's connections.
+      reusePort: false,
       // Bodies have their own limit, which answers with a problem.
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     });
