@@ -87,13 +87,18 @@ export class Reply {
     this.#heldBack = "";
   }
 
-  /** The text from an offset on. Walks back from the end, so that following a reply costs what is new. */
-  since(offset: number): string {
+  /**
+   * The text from an offset on, at most so long, never ending within a surrogate pair. Walks back from the end, so
+   * that following a reply costs what is new.
+   */
+  since(offset: number, lengthMax = Number.POSITIVE_INFINITY): string {
     let index = this.#pieces.length - 1;
     while (index > 0 && this.#starts[index]! > offset) index--;
     if (index < 0) return "";
-    const first = this.#pieces[index]!.slice(offset - this.#starts[index]!);
-    return index === this.#pieces.length - 1 ? first : first + this.#pieces.slice(index + 1).join("");
+    let text = this.#pieces[index]!.slice(offset - this.#starts[index]!);
+    while (++index < this.#pieces.length && text.length < lengthMax) text += this.#pieces[index]!;
+    if (text.length <= lengthMax) return text;
+    return text.slice(0, isHighSurrogate(text.charCodeAt(lengthMax - 1)) ? lengthMax - 1 : lengthMax);
   }
 
   /** Tells all watchers the end, once; what is said after that changes nothing. */

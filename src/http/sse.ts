@@ -10,6 +10,8 @@ import { isId } from "../ids.ts";
 /** Proxies cut connections that are silent for longer; 60 s is a common limit. */
 const heartbeatMs = 10_000;
 const retryMs = 2_000;
+/** Text of one event at most: all that a client which doesn't read can make the server hold. */
+const tokenCharsMax = 16_384;
 const heartbeat = ": heartbeat\n\n";
 
 export const sseHeaders = {
@@ -60,18 +62,23 @@ export async function* tail(
   signal: AbortSignal,
 ): AsyncGenerator<string, void, void> {
   const wake = new Wake();
+  let gone = signal.aborted;
+  const leave = (): void => {
+    gone = true;
+    wake.wake();
+  };
   let sentMs = performance.now();
   const timer = setInterval(() => {
     if (performance.now() - sentMs >= heartbeatMs - 50) wake.wake();
   }, heartbeatMs / 4);
   reply.watch(wake);
-  signal.addEventListener("abort", wake.wake);
+  signal.addEventListener("abort", leave);
   try {
     yield startFrame(turn, offset);
     if (turn.sources.length > 0) yield sourcesFrame(turn);
-    while (!signal.aborted) {
+    while (!gone) {
       if (reply.length > offset) {
-        const text = reply.since(offset);
+        const text = reply.since(offset, tokenCharsMax);
         offset += text.length;
         sentMs = performance.now();
         yield `id: ${turn.id}:${offset}\ndata: {"token":${JSON.stringify(text)}}\n\n`;
@@ -89,7 +96,7 @@ export async function* tail(
   } finally {
     clearInterval(timer);
     reply.unwatch(wake);
-    signal.removeEventListener("abort", wake.wake);
+    signal.removeEventListener("abort", leave);
   }
 }
 
