@@ -100,14 +100,17 @@ export function openAiCompatible(
   /** The response of a request that was accepted, after leaving out what the server doesn't understand. */
   async function send(openai: OpenAI, request: ModelRequest, signal: AbortSignal): Promise<Response> {
     for (;;) {
+      const spoken = { ...dialect };
       try {
         // The SDK's timeout may not fire by itself: the largest that a timer takes.
         const options = { signal, timeout: 2 ** 31 - 1 };
         return await openai.chat.completions
-          .create(paramsOf(request, target.model, dialect), options)
+          .create(paramsOf(request, target.model, spoken), options)
           .asResponse();
       } catch (error) {
-        if (!learn(dialect, error)) throw error;
+        const better = learn(spoken, error);
+        if (better === null) throw error;
+        Object.assign(dialect, better);
       }
     }
   }
@@ -130,19 +133,15 @@ function paramsOf(
   };
 }
 
-/** Whether the refusal names something that can be left out or called otherwise; each is learnt once. */
-function learn(dialect: Dialect, error: unknown): boolean {
-  if (!(error instanceof APIError) || (error.status !== 400 && error.status !== 422)) return false;
+/** What to change where a refusal names something that can be left out or called otherwise, or null. */
+function learn(spoken: Dialect, error: unknown): Partial<Dialect> | null {
+  if (!(error instanceof APIError) || (error.status !== 400 && error.status !== 422)) return null;
   const words = `${error.param} ${error.message}`;
-  if (dialect.streamOptions && /stream_options|include_usage/.test(words)) {
-    dialect.streamOptions = false;
-    return true;
+  if (spoken.streamOptions && /stream_options|include_usage/.test(words)) return { streamOptions: false };
+  if (spoken.maxTokens === "max_tokens" && /max_completion_tokens/.test(words)) {
+    return { maxTokens: "max_completion_tokens" };
   }
-  if (dialect.maxTokens === "max_tokens" && /max_completion_tokens/.test(words)) {
-    dialect.maxTokens = "max_completion_tokens";
-    return true;
-  }
-  return false;
+  return null;
 }
 
 /** The SDK takes longer to load than the rest of the program, so it waits for the first request. */

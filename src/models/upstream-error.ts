@@ -29,12 +29,15 @@ export function fromThrown(error: unknown): ModelFailure {
 
 /** Refused, unresolvable, TLS, reset: the connection's own failures, told apart in the log by `code`. */
 function fromConnection(cause: unknown): ModelFailure {
-  return failure("model_unreachable", facts({ code: memberOf(cause, "code") }), { cause });
+  return failure("model_unreachable", facts({ code: codeOfThrown(cause) }), { cause });
 }
 
 /** A connection that broke, or a stream that ended, after the answer had begun. */
 export const incomplete = (cause?: unknown): ModelFailure =>
-  failure("model_stream_incomplete", facts({ code: memberOf(cause, "code") }), { cause });
+  failure("model_stream_incomplete", facts({ code: codeOfThrown(cause) }), { cause });
+
+/** `ECONNREFUSED` and its like; the name of an error that has no code. */
+const codeOfThrown = (cause: unknown): unknown => memberOf(cause, "code") ?? memberOf(cause, "name");
 
 // What codes and types are made of; messages aren't read.
 const quotaWords = /quota|billing|insufficient_(credit|balance|fund)|payment/i;

@@ -231,6 +231,12 @@ const midStream: Row[] = [
     text: "a",
     code: "model_stream_incomplete",
   },
+  {
+    fault: 'the end of the stream after finish_reason ""',
+    script: (model) => model.raw([`data: {"choices":[{"delta":{"content":"a"},"finish_reason":""}]}\n\n`]),
+    text: "a",
+    code: "model_stream_incomplete",
+  },
   { fault: "a stream without anything", script: (model) => model.raw([]), code: "model_stream_incomplete" },
   {
     fault: "a reset right after the headers",

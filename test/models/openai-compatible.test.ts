@@ -71,6 +71,27 @@ describe("what is asked", () => {
     ]);
   });
 
+  test("the same where several requests learn it at once", async () => {
+    const { promise: allRefused, resolve: refuse } = Promise.withResolvers<void>();
+    let refusals = 0;
+    const strict = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      async fetch(asked) {
+        if ("stream_options" in ((await asked.json()) as object)) {
+          if (++refusals === 3) refuse();
+          await allRefused;
+          return Response.json({ error: { message: "unknown field: stream_options" } }, { status: 400 });
+        }
+        return new Response(await fixture("lm-studio"), { headers: { "content-type": "text/event-stream" } });
+      },
+    });
+    const model = modelOf({ baseUrl: `http://127.0.0.1:${strict.port}/v1` });
+    const outcomes = await Promise.all([read(model), read(model), read(model)]);
+    expect(outcomes.map(({ text }) => text)).toEqual(["Hi there!", "Hi there!", "Hi there!"]);
+    await strict.stop(true);
+  });
+
   test("again with max_completion_tokens from a server that refuses max_tokens", async () => {
     const model = modelOf();
     const message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.";
