@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { userInfo } from "node:os";
-import { startCuttingProxy } from "../support/cutting-proxy.ts";
+import { startByteProxy } from "../support/byte-proxy.ts";
 import { startModelServer } from "../support/model-server.ts";
 import { runParley, type Service, startService } from "../support/service.ts";
 
@@ -74,7 +74,7 @@ describe("parley chat", () => {
     for (const cuts of [[1], [100, 0], [700], [1500, 900, 1100, 40, 2000]]) {
       const received = model.requests.length;
       model.reply(words, { delayMs: 2 });
-      const proxy = startCuttingProxy(service.port, cuts);
+      const proxy = startByteProxy(service.port, cuts);
       const said = await runParley(["chat", "--url", proxy.url, "count"], environment(service));
       expect(said.stdout).toBe(`${words.join("")}\n`);
       expect(said.exitCode).toBe(0);
@@ -88,7 +88,7 @@ describe("parley chat", () => {
 
   test("gives up, in one line, on a connection that is always cut", async () => {
     await using service = await startService();
-    const proxy = startCuttingProxy(service.port, Array(50).fill(0));
+    const proxy = startByteProxy(service.port, Array(50).fill(0));
     const said = await runParley(["chat", "--url", proxy.url, "hello"], environment(service));
     expect(said).toMatchObject({ exitCode: 1, stdout: "" });
     expect(said.stderr).toMatch(/^parley: [^\n]+\n$/);
