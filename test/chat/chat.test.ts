@@ -1,14 +1,16 @@
 /** POST /v1/chat: a turn, waited for. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { ChatResponse, Message, Turn } from "../../src/chat/schema.ts";
 import type { Conversation } from "../../src/conversations/schema.ts";
 import type { Problem } from "../../src/http/problem.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
-import { type Service, startService, testModel, until } from "../support/service.ts";
+import { type Service, startService, testModel, testMsMax, until } from "../support/service.ts";
 
 type FailedChat = Problem & { turn_id: string; conversation_id: string; response: string };
 
 const uuid = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}";
+
+setDefaultTimeout(testMsMax);
 
 let model: ModelServer;
 let service: Service;

@@ -1,11 +1,13 @@
 /** POST and GET /v1/chat/stream: a turn, watched from its start. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Conversation } from "../../src/conversations/schema.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { connect, parseAnswer } from "../support/raw-client.ts";
-import { type Service, startService, testModel, until } from "../support/service.ts";
+import { type Service, startService, testModel, testMsMax, until } from "../support/service.ts";
 import { readSse, readTranscript, type StartData, sseEvents, toTranscript } from "../support/sse.ts";
 import { turnOf, untilEnded, wholeTurn } from "../support/turns.ts";
+
+setDefaultTimeout(testMsMax);
 
 let model: ModelServer;
 let service: Service;
@@ -91,6 +93,7 @@ describe("the frames", () => {
 
   test("begin before the model has said anything, when the turn is committed", async () => {
     model.silence();
+    const asked = model.received(model.requests.length + 1);
     const events = sseEvents(await stream({ user_id: "waiter" }));
     const { value: first } = await events.next();
     const { turn_id, conversation_id } = JSON.parse(first!.data) as StartData;
@@ -103,6 +106,7 @@ describe("the frames", () => {
     expect(
       (await service.get<Conversation>(`/v1/conversations/${conversation_id}`)).body.active_turn_id,
     ).toBe(turn_id);
+    await asked;
     await service.post(`/v1/turns/${turn_id}/stop`, undefined);
     expect(JSON.parse((await events.next()).value!.data)).toMatchObject({ done: true, status: "stopped" });
     expect((await events.next()).done).toBe(true);
@@ -161,7 +165,7 @@ describe("the frames", () => {
     connection.write(
       `POST /v1/chat/stream HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
     );
-    const text = () => Buffer.from(connection.received).toString();
+    const text = () => connection.received.toString();
     await until("a heartbeat comes", () => text().includes(": heartbeat\n\n"), 15_000);
     const answer = parseAnswer(connection.received);
     expect(answer.body).toMatch(/^retry: 2000\n\nevent: start\nid: .*\ndata: .*\n\n: heartbeat\n\n$/);

@@ -9,7 +9,7 @@ export interface RawAnswer {
 export interface RawConnection {
   write(bytes: string | Uint8Array): void;
   /** Everything received so far. */
-  readonly received: Uint8Array;
+  readonly received: Buffer;
   /** Resolves when the other side has closed the connection. */
   readonly closed: Promise<void>;
   /** Stops and goes on taking what the other side sends. */
@@ -69,17 +69,16 @@ export async function rawRequest(port: number, request: string | Uint8Array): Pr
 }
 
 /** @throws where the bytes don't hold a whole head */
-export function parseAnswer(received: Uint8Array): RawAnswer {
-  const bytes = Buffer.from(received);
-  const headEnd = bytes.indexOf("\r\n\r\n");
-  if (headEnd < 0) throw new Error(`no answer, but ${bytes.byteLength} bytes`);
-  const [statusLine = "", ...lines] = bytes.toString("latin1", 0, headEnd).split("\r\n");
+export function parseAnswer(received: Buffer): RawAnswer {
+  const headEnd = received.indexOf("\r\n\r\n");
+  if (headEnd < 0) throw new Error(`no answer, but ${received.byteLength} bytes`);
+  const [statusLine = "", ...lines] = received.toString("latin1", 0, headEnd).split("\r\n");
   const headers = new Headers();
   for (const line of lines) {
     const colon = line.indexOf(":");
     headers.append(line.slice(0, colon), line.slice(colon + 1).trim());
   }
-  const rest = bytes.subarray(headEnd + 4);
+  const rest = received.subarray(headEnd + 4);
   const body = headers.get("transfer-encoding") === "chunked" ? unchunk(rest) : rest;
   return { status: Number(statusLine.split(" ")[1]), headers, body: body.toString("utf8") };
 }

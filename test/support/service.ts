@@ -5,14 +5,10 @@
  *   const { status, body } = await service.post<ChatResponse>("/v1/chat", { user_id: "ada", message: "Hello" });
  *   await service.kill(); await service.restart();
  */
-import { setDefaultTimeout } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ModelServer } from "./model-server.ts";
-
-// A process takes its time to start where many tests run side by side.
-setDefaultTimeout(30_000);
 
 const root = new URL("../..", import.meta.url).pathname;
 const startMsMax = 15_000;
@@ -62,14 +58,13 @@ export interface ServiceOptions {
   model?: Pick<ModelServer, "url">;
   /** An existing data directory, which is then left alone at the end. */
   dataDir?: string;
-  /** What is started in place of `bun src/main.ts serve`, such as the binary. */
-  command?: string[];
-  /** Where it is started, in place of the root of the repository. */
-  cwd?: string;
 }
 
 /** A new directory under the system's temporary one. */
 export const temporaryDirectory = (): string => mkdtempSync(join(tmpdir(), "parley-test-"));
+
+/** Milliseconds for a test (`setDefaultTimeout`): processes start slowly where many things run side by side. */
+export const testMsMax = 30_000;
 
 /** Starts the service; resolves when it listens, rejects with its output when it exits before that. */
 export async function startService(options: ServiceOptions = {}): Promise<Service> {
@@ -146,18 +141,17 @@ export function serviceEnv(dataDir: string, { env, model }: ServiceOptions): Rec
   };
 }
 
-/** Runs a command of Parley to its end. @param input what is piped in; without it stdin is empty */
+/** Runs a command of Parley to its end. */
 export async function runParley(
   args: string[],
   env: Record<string, string>,
-  input?: string,
 ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
   const command = Bun.spawn([process.execPath, "src/main.ts", ...args], {
     cwd: root,
     env,
     stdout: "pipe",
     stderr: "pipe",
-    stdin: input === undefined ? "ignore" : new Blob([input]),
+    stdin: "ignore",
   });
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(command.stdout).text(),
@@ -173,8 +167,8 @@ interface Running {
 }
 
 async function startProcess(dataDir: string, options: ServiceOptions, logs: string[]): Promise<Running> {
-  const process_ = Bun.spawn(options.command ?? [process.execPath, "src/main.ts", "serve"], {
-    cwd: options.cwd ?? root,
+  const process_ = Bun.spawn([process.execPath, "src/main.ts", "serve"], {
+    cwd: root,
     env: serviceEnv(dataDir, options),
     stdin: "ignore",
     stdout: "pipe",
