@@ -58,6 +58,10 @@ export interface ServiceOptions {
   model?: Pick<ModelServer, "url">;
   /** An existing data directory, which is then left alone at the end. */
   dataDir?: string;
+  /** What is started in place of `bun src/main.ts serve`, such as the binary. */
+  command?: string[];
+  /** Where it is started, in place of the root of the repository. */
+  cwd?: string;
 }
 
 /** A new directory under the system's temporary one. */
@@ -141,17 +145,18 @@ export function serviceEnv(dataDir: string, { env, model }: ServiceOptions): Rec
   };
 }
 
-/** Runs a command of Parley to its end. */
+/** Runs a command of Parley to its end. @param input what is piped in; without it stdin is empty */
 export async function runParley(
   args: string[],
   env: Record<string, string>,
+  input?: string,
 ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
   const command = Bun.spawn([process.execPath, "src/main.ts", ...args], {
     cwd: root,
     env,
     stdout: "pipe",
     stderr: "pipe",
-    stdin: "ignore",
+    stdin: input === undefined ? "ignore" : new Blob([input]),
   });
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(command.stdout).text(),
@@ -167,8 +172,8 @@ interface Running {
 }
 
 async function startProcess(dataDir: string, options: ServiceOptions, logs: string[]): Promise<Running> {
-  const process_ = Bun.spawn([process.execPath, "src/main.ts", "serve"], {
-    cwd: root,
+  const process_ = Bun.spawn(options.command ?? [process.execPath, "src/main.ts", "serve"], {
+    cwd: options.cwd ?? root,
     env: serviceEnv(dataDir, options),
     stdin: "ignore",
     stdout: "pipe",
