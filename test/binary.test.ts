@@ -1,0 +1,188 @@
+/** The one file that `bun run build` makes, in an empty directory, with an empty home and hostile neighbours. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { buildBinary } from "./support/binary.ts";
+import { expectNoFetchLimit } from "./support/fetch-limit.ts";
+import { type ServiceOptions, startService, temporaryDirectory } from "./support/service.ts";
+import { readTranscript } from "./support/sse.ts";
+
+interface Chat {
+  response: string;
+  conversation_id: string;
+  status: string;
+  model: string;
+}
+
+interface Problem {
+  code: string;
+  errors: { path: string; message: string }[];
+}
+
+const directory = temporaryDirectory();
+let binary: string;
+
+beforeAll(async () => {
+  binary = await buildBinary(directory);
+});
+
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** An empty directory to start the binary in. */
+const emptyDirectory = (): string => {
+  const cwd = join(directory, `cwd-${Bun.randomUUIDv7()}`);
+  mkdirSync(cwd);
+  return cwd;
+};
+
+const startBinary = (cwd: string, options: ServiceOptions = {}) =>
+  startService({ command: [binary], cwd, ...options });
+
+const chat = { user_id: "ada", message: "What is a turn?" };
+
+describe("the binary", () => {
+  test("starts in an empty directory and keeps its data there, across restarts", async () => {
+    const cwd = emptyDirectory();
+    await using service = await startBinary(cwd, { env: { PARLEY_DATA_DIR: "", HOME: cwd } });
+    expect(readdirSync(cwd)).toEqual(["data"]);
+    expect((await service.get("/ready")).status).toBe(200);
+
+    const { status, body } = await service.post<Chat>("/v1/chat", chat);
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ status: "completed", model: "embedded" });
+
+    const { conversation_id } = body;
+    const request = { ...chat, conversation_id, message: "And a reply?" };
+    const response = await service.fetch("/v1/chat/stream", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(request),
+    });
+    const transcript = await readTranscript(response);
+    expect(transcript.done).toMatchObject({ conversation_id, status: "completed" });
+    expect(transcript.text).toHaveLength(transcript.done.length);
+
+    expect(await service.stop()).toBe(0);
+    await service.restart();
+    const kept = await service.get<{ messages: { content: string }[] }>(
+      `/v1/conversations/${conversation_id}`,
+    );
+    expect(kept.body.messages.map(({ content }) => content)).toEqual([
+      chat.message,
+      body.response,
+      request.message,
+      transcript.text,
+    ]);
+    const found = await service.get<{ conversations: { id: string }[] }>("/v1/conversations?q=reply");
+    expect(found.body.conversations.map(({ id }) => id)).toEqual([conversation_id]);
+    expect(await service.stop()).toBe(0);
+  });
+
+  test("answers a bad request with every fault", async () => {
+    await using service = await startBinary(emptyDirectory());
+    const answer = await service.post<Problem>("/v1/chat", {
+      message: "",
+      colour: "red",
+      metadata: { a: 1 },
+    });
+    expect(answer.status).toBe(400);
+    expect(answer.headers.get("content-type")).toBe("application/problem+json");
+    expect(answer.body.code).toBe("invalid_request");
+    expect([...new Set(answer.body.errors.map(({ path }) => path))].toSorted()).toEqual([
+      "body.colour",
+      "body.message",
+      "body.metadata.a",
+      "body.user_id",
+    ]);
+    expect((await service.get<{ conversations: unknown[] }>("/v1/conversations")).body.conversations).toEqual(
+      [],
+    );
+  });
+
+  test("documents itself without any file or network", async () => {
+    await using service = await startBinary(emptyDirectory());
+    const page = await service.fetch("/docs");
+    expect(page.status).toBe(200);
+    const html = await page.text();
+    const files = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, path]) => path!);
+    expect(files.length).toBeGreaterThanOrEqual(3);
+    for (const path of files) {
+      const file = await fetch(new URL(path, `${service.url}/docs`));
+      expect({ path, status: file.status }).toEqual({ path, status: 200 });
+      expect((await file.arrayBuffer()).byteLength).toBeGreaterThan(100);
+    }
+    const spec = await service.get<{ openapi: string; paths: Record<string, unknown> }>("/openapi.json");
+    expect(spec.body.openapi).toStartWith("3.");
+    expect(Object.keys(spec.body.paths)).toContain("/v1/chat");
+  });
+
+  test("takes nothing from what lies where it is started", async () => {
+    const cwd = emptyDirectory();
+    const marker = join(cwd, "marker");
+    const mark = `require("node:fs").writeFileSync(${JSON.stringify(marker)}, "ran");`;
+    const dotenv =
+      'PORT=1\nPARLEY_API_KEYS="0123456789abcdef"\nPARLEY_MODEL=evil\nOPENAI_BASE_URL=http://127.0.0.1:9/v1\n';
+    const hostile: Record<string, string> = {
+      ".env": dotenv,
+      ".env.local": dotenv,
+      ".env.production": dotenv,
+      ".env.development": dotenv,
+      "bunfig.toml": 'preload = ["./preload.ts"]\n[test]\npreload = ["./preload.ts"]\n',
+      "preload.ts": mark,
+      "package.json": '{"main": "./preload.ts", "imports": {"#*": "./preload.ts"}}',
+      "tsconfig.json": '{"compilerOptions": {"paths": {"*": ["./preload.ts"]}}}',
+      "storage/sqlite/writer.ts": mark,
+      "storage/sqlite/writer.js": mark,
+      "src/storage/sqlite/writer.ts": mark,
+      "node_modules/openai/index.js": mark,
+      "node_modules/elysia/index.js": mark,
+    };
+    for (const [name, text] of Object.entries(hostile)) await Bun.write(join(cwd, name), text);
+    await using service = await startBinary(cwd, { env: { HOME: cwd } });
+    const { status, body } = await service.post<Chat>("/v1/chat", chat);
+    expect({ status, model: body.model }).toEqual({ status: 200, model: "embedded" });
+    expect(service.port).not.toBe(1);
+    expect(await service.stop()).toBe(0);
+    expect(existsSync(marker)).toBe(false);
+
+    // The same files do harm where Bun itself is asked: the test would notice.
+    const bun = Bun.spawn([process.execPath, "-e", "console.log(process.env.PARLEY_MODEL)"], {
+      cwd,
+      stdout: "pipe",
+    });
+    expect(await new Response(bun.stdout).text()).toBe("evil\n");
+    expect(existsSync(marker)).toBe(true);
+  });
+
+  test("runs more replies at once than Bun's fetch would, with and without an argument", async () => {
+    await expectNoFetchLimit({ command: [binary], cwd: emptyDirectory() });
+    await expectNoFetchLimit({ command: [binary, "serve"], cwd: emptyDirectory() });
+  });
+
+  test("is restarted in place, as the same process", async () => {
+    await using service = await startBinary(emptyDirectory());
+    expect((JSON.parse(service.logs[0]!) as { pid: number }).pid).toBe(service.pid);
+  });
+
+  test("has the commands", async () => {
+    await using service = await startBinary(emptyDirectory());
+    const run = async (...args: string[]) => {
+      const command = Bun.spawn([binary, ...args], {
+        cwd: emptyDirectory(),
+        env: { PORT: String(service.port), PATH: "" },
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      return { stdout: await new Response(command.stdout).text(), exitCode: await command.exited };
+    };
+    expect(await run("version")).toEqual({ exitCode: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+    expect(await run("health")).toEqual({ exitCode: 0, stdout: expect.stringContaining("healthy") });
+    expect((await run("config")).stdout).toContain(`PORT=${service.port}\n`);
+    expect((await run("sing")).exitCode).toBe(2);
+    const said = await run("chat", "hello");
+    expect(said).toEqual({ exitCode: 0, stdout: expect.stringContaining("No language model is configured") });
+    expect(await service.stop()).toBe(0);
+    expect((await run("health")).exitCode).toBe(1);
+  });
+});
