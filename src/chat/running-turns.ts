@@ -9,7 +9,7 @@ import { newId } from "../ids.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { Idempotency, Metadata, Scope, TurnRecord } from "../storage/store.ts";
 import { Reply } from "./reply.ts";
-import { type AbortReason, type RunningTurn, runTurn, type TurnServices } from "./turn.ts";
+import { type RunningTurn, runTurn, type TurnServices } from "./turn.ts";
 import { estimatedUsage } from "./turn-end.ts";
 
 const checkpointMs = 500;
@@ -38,7 +38,6 @@ export interface WatchedTurn {
 
 interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
-  readonly abort: (reason: AbortReason) => void;
   readonly startedMs: number;
   checkpointedLength: number;
   checkpointedMs: number;
@@ -151,7 +150,7 @@ export class RunningTurns {
       new_conversation_id: newId("conversation"),
       message,
       message_tokens,
-      model: requested ?? model.name,
+      model: model.answersAs(requested),
       title: titleFrom(message),
       instance_id: instanceId,
       lease_until: leaseUntil(nowMs),

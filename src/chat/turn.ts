@@ -8,7 +8,7 @@ import type { Reply } from "./reply.ts";
 import { commitEnd, toEnd } from "./turn-end.ts";
 
 /** Why a running turn is aborted; the signal's reason. */
-export type AbortReason = "stopped" | "shutdown" | "too_slow";
+export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long";
 
 export interface RunningTurn {
   /** As committed at the start. */
@@ -20,6 +20,7 @@ export interface RunningTurn {
   readonly options: Omit<ModelRequest, "messages">;
   readonly reply: Reply;
   readonly signal: AbortSignal;
+  readonly abort: (reason: AbortReason) => void;
 }
 
 export interface TurnServices {
@@ -68,15 +69,12 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
     outcome.promptTokens = prompt.tokens;
     signal.throwIfAborted();
     const request = { ...options, messages: prompt.messages };
-    for await (const piece of services.model.reply(request, signal)) {
+    await services.model.reply(request, signal, (piece) => {
       if (piece.model !== undefined) outcome.model = piece.model;
       if (piece.usage !== undefined) outcome.usage = piece.usage;
       if (piece.finish_reason !== undefined) outcome.finish_reason = piece.finish_reason;
-      if (piece.text !== undefined && !reply.append(piece.text, replyCharsMax)) {
-        outcome.finish_reason = "length";
-        break;
-      }
-    }
+      if (piece.text !== undefined && !reply.append(piece.text, replyCharsMax)) running.abort("too_long");
+    });
     outcome.status = statusOfFinish(outcome.finish_reason);
   } catch (error) {
     Object.assign(outcome, signal.aborted ? abortedAs(signal.reason) : failedWith(error, running, log));
@@ -94,6 +92,7 @@ type Ending = Pick<Outcome, "status" | "finish_reason" | "error">;
 
 function abortedAs(reason: AbortReason): Ending {
   if (reason === "stopped") return { status: "stopped", finish_reason: null, error: null };
+  if (reason === "too_long") return { status: "truncated", finish_reason: "length", error: null };
   if (reason === "shutdown") {
     const error = {
       code: "shutting_down",

@@ -27,18 +27,23 @@ export interface Connection {
  * after a `finish_reason` and a short wait for usage. The body is then drained in the background.
  * @throws ModelFailure, or what reading the body throws
  */
-export async function* readChatBody(response: Response, connection: Connection): AsyncGenerator<ModelPiece> {
+export async function readChatBody(
+  response: Response,
+  connection: Connection,
+  onPiece: (piece: ModelPiece) => void,
+): Promise<void> {
   const type = response.headers.get("content-type") ?? "";
   if (/html|xml/i.test(type)) throw failure("model_bad_response", { status: 200, code: "html" });
   if (response.body === null) throw incomplete();
-  if (/\bjson\b/i.test(type)) yield* readWhole(response.body);
-  else yield* readEvents(response.body, connection);
+  if (/\bjson\b/i.test(type)) onPiece(await readWhole(response.body));
+  else await readEvents(response.body, connection, onPiece);
 }
 
-async function* readEvents(
+async function readEvents(
   body: ReadableStream<Uint8Array>,
   connection: Connection,
-): AsyncGenerator<ModelPiece> {
+  onPiece: (piece: ModelPiece) => void,
+): Promise<void> {
   const answer = new Answer();
   const decoder = new TextDecoder();
   const parser = eventParser(answer);
@@ -65,7 +70,7 @@ async function* readEvents(
       if (answer.finishReason === undefined) connection.expectWithin(connection.idleSeconds);
       else if (piece?.finish_reason !== undefined) connection.expectWithin(usageSecondsMax);
     }
-    if (piece !== null) yield piece;
+    if (piece !== null) onPiece(piece);
     if (answer.finishReason !== undefined && (broken !== undefined || bytes === undefined)) break;
     if (bytes === undefined && !answer.done)
       throw isFragment(broken) ? incomplete() : (broken ?? incomplete());
@@ -106,14 +111,14 @@ function errorIn(data: string): unknown {
 }
 
 /** A server that ignores `stream: true`: the whole answer is one piece. */
-async function* readWhole(body: ReadableStream<Uint8Array>): AsyncGenerator<ModelPiece> {
+async function readWhole(body: ReadableStream<Uint8Array>): Promise<ModelPiece> {
   const answer = new Answer();
   answer.addEvent(await readText(body, bodyBytesMax));
   const piece = answer.take();
   if (piece?.text === undefined && piece?.finish_reason === undefined) {
     throw failure("model_bad_response", { status: 200, code: "not_a_completion" });
   }
-  yield piece;
+  return piece;
 }
 
 /** @throws ModelFailure when the body is larger than `bytesMax` */

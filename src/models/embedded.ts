@@ -12,20 +12,24 @@ const noModel =
 
 /** Streams word by word; never fails. */
 export function embedded(): Model {
-  async function* reply(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPiece> {
+  async function reply(
+    request: ModelRequest,
+    signal: AbortSignal,
+    onPiece: (piece: ModelPiece) => void,
+  ): Promise<void> {
     let left = request.max_tokens ?? Number.POSITIVE_INFINITY;
     for (const word of answer(request.messages).match(/\s*\S+/g) ?? []) {
       left -= request.max_tokens === null ? 0 : countTokens(word);
       if (left < 0) {
-        yield { finish_reason: "length" };
+        onPiece({ finish_reason: "length" });
         return;
       }
       await sleep(pieceMs, undefined, { signal }).catch(() => signal.throwIfAborted());
-      yield { text: word };
+      onPiece({ text: word });
     }
-    yield { finish_reason: "stop" };
+    onPiece({ finish_reason: "stop" });
   }
-  return { name: "embedded", reply };
+  return { name: "embedded", answersAs: () => "embedded", reply };
 }
 
 function answer(messages: PromptMessage[]): string {

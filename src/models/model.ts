@@ -1,9 +1,10 @@
 /**
  * The port to a language model.
  *
- * `reply` returns at once and never throws; its stream throws a `ModelFailure`, and nothing else, when the
- * model fails, or the signal's reason when the caller aborts. Text that came before a failure has been yielded.
- * The stream owns what it opened: leaving the loop early closes the connection to the model.
+ * `reply` hands over the pieces of a reply as they come and resolves at its end. It rejects with a `ModelFailure`,
+ * and nothing else, when the model fails, or with the signal's reason when the caller aborts; text that came before
+ * has been handed over, and the connection to the model is closed by then. Pieces are pushed, not pulled: a reply is
+ * kept whole anyway, so there is nobody to wait for, and generators cost several times as much for each token.
  */
 import type { ErrorCode } from "../errors.ts";
 
@@ -39,14 +40,17 @@ export interface ModelPiece {
   text?: string;
   finish_reason?: FinishReason;
   usage?: ModelUsage;
-  /** The name of the model that answers, sent once before the first text where it differs from the one asked for. */
+  /** The name of the model that answers, given once, with the first text, where it isn't what `answersAs` told. */
   model?: string;
 }
 
 export interface Model {
   /** The name that answers carry where the caller asks for no other. */
   readonly name: string;
-  reply(request: ModelRequest, signal: AbortSignal): AsyncIterable<ModelPiece>;
+  /** The name under which it answers a request for a model: a server may know many, `embedded` is only itself. */
+  answersAs(requested: string | null): string;
+  /** @param onPiece must not throw */
+  reply(request: ModelRequest, signal: AbortSignal, onPiece: (piece: ModelPiece) => void): Promise<void>;
 }
 
 export type ModelFailureCode = Extract<ErrorCode, `model_${string}`>;

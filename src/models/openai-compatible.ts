@@ -50,7 +50,11 @@ export function openAiCompatible(
   };
   let client: Promise<OpenAI> | undefined;
 
-  async function* reply(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPiece> {
+  async function reply(
+    request: ModelRequest,
+    signal: AbortSignal,
+    onPiece: (piece: ModelPiece) => void,
+  ): Promise<void> {
     signal.throwIfAborted();
     const attempt = new AbortController();
     const close = () => attempt.abort();
@@ -81,7 +85,7 @@ export function openAiCompatible(
         idleSeconds: limits.modelIdleSeconds,
         close,
       };
-      yield* readChatBody(response, connection);
+      await readChatBody(response, connection, onPiece);
       complete = true;
     } catch (error) {
       signal.throwIfAborted();
@@ -115,7 +119,7 @@ export function openAiCompatible(
     }
   }
 
-  return { name: target.model, reply };
+  return { name: target.model, answersAs: (requested) => requested ?? target.model, reply };
 }
 
 function paramsOf(

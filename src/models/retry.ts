@@ -18,13 +18,17 @@ export interface RetryOptions {
 
 /**
  * @param models at least one; the first is the configured one, the others are its fallbacks
- * The stream throws the last failure, once no model is left.
+ * A reply rejects with the last failure, once no model is left.
  */
 export function withRetries(models: readonly Model[], options: RetryOptions): Model {
   const { log, retriesMax = 2, backoffMs = 500, retryAfterSecondsMax = 10 } = options;
   const configured = models[0]!;
 
-  async function* reply(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPiece> {
+  async function reply(
+    request: ModelRequest,
+    signal: AbortSignal,
+    onPiece: (piece: ModelPiece) => void,
+  ): Promise<void> {
     const order = inOrder(models, request.model);
     for (const [index, model] of order.entries()) {
       const last = index === order.length - 1;
@@ -33,13 +37,11 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
       for (let attempt = 1; ; attempt++) {
         let started = false;
         try {
-          for await (const piece of model.reply(asked, signal)) {
-            const first: boolean =
-              !started && (piece.text !== undefined || piece.finish_reason !== undefined);
+          return await model.reply(asked, signal, (piece) => {
+            const first = !started && (piece.text !== undefined || piece.finish_reason !== undefined);
             started ||= first;
-            yield first && index > 0 ? { ...piece, model: model.name } : piece;
-          }
-          return;
+            onPiece(first && index > 0 ? { ...piece, model: model.name } : piece);
+          });
         } catch (error) {
           if (signal.aborted || !(error instanceof ModelFailure)) throw error;
           log.warn(
@@ -72,7 +74,8 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
     return error.retryAfterSeconds <= retryAfterSecondsMax ? error.retryAfterSeconds * 1000 : null;
   }
 
-  return { name: configured.name, reply };
+  const answersAs = (requested: string | null) => inOrder(models, requested)[0]!.answersAs(requested);
+  return { name: configured.name, answersAs, reply };
 }
 
 /** The model that was asked for by name, or else the first, then the others as configured. */

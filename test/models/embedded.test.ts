@@ -105,11 +105,11 @@ describe("the embedded model", () => {
   test("ends at once when the caller aborts, with the signal's reason", async () => {
     const stop = new AbortController();
     let words = 0;
-    const reading = (async () => {
-      for await (const _piece of embedded().reply(request(), stop.signal)) {
+    const reading = embedded()
+      .reply(request(), stop.signal, () => {
         if (++words === 3) stop.abort("stopped");
-      }
-    })().catch((error: unknown) => error);
+      })
+      .catch((error: unknown) => error);
     expect(await reading).toBe("stopped");
     expect(words).toBe(3);
   });

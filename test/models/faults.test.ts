@@ -127,6 +127,7 @@ const beforeTheStream: Row[] = [
       model.raw(Array(20).fill(mebibyte), { contentType: "application/json" });
     },
     code: "model_bad_response",
+    upstream: { code: "body_too_large" },
   },
 ];
 

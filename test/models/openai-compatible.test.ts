@@ -1,4 +1,5 @@
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import type { ModelPiece } from "../../src/models/model.ts";
 import { openAiCompatible } from "../../src/models/openai-compatible.ts";
 import { startModelServer } from "../support/model-server.ts";
 import { limitsWith, read, request } from "../support/models.ts";
@@ -118,17 +119,27 @@ describe("what is asked", () => {
 describe("what is answered", () => {
   test("pieces as they come, the finish and the usage", async () => {
     const held = server.hold();
-    const pieces = modelOf().reply(request(), new AbortController().signal)[Symbol.asyncIterator]();
-    held.send("Hel");
-    expect((await pieces.next()).value).toEqual({ text: "Hel" });
-    held.send("lo");
-    expect((await pieces.next()).value).toEqual({ text: "lo" });
-    held.finish({ usage: { prompt_tokens: 9, completion_tokens: 2 } });
-    expect((await pieces.next()).value).toEqual({
-      finish_reason: "stop",
-      usage: { prompt_tokens: 9, completion_tokens: 2, total_tokens: 11, reasoning_tokens: 0 },
+    const pieces: ModelPiece[] = [];
+    let arrived = Promise.withResolvers<void>();
+    const ended = modelOf().reply(request(), new AbortController().signal, (piece) => {
+      pieces.push(piece);
+      arrived.resolve();
     });
-    expect((await pieces.next()).done).toBe(true);
+    held.send("Hel");
+    await arrived.promise;
+    expect(pieces).toEqual([{ text: "Hel" }]);
+    arrived = Promise.withResolvers();
+    held.send("lo");
+    await arrived.promise;
+    expect(pieces[1]).toEqual({ text: "lo" });
+    held.finish({ usage: { prompt_tokens: 9, completion_tokens: 2 } });
+    await ended;
+    expect(pieces.slice(2)).toEqual([
+      {
+        finish_reason: "stop",
+        usage: { prompt_tokens: 9, completion_tokens: 2, total_tokens: 11, reasoning_tokens: 0 },
+      },
+    ]);
   });
 
   test("everything that comes in one network chunk is one piece", async () => {
@@ -308,12 +319,12 @@ describe("what is answered", () => {
     server.raw([text("a"), usage(1), text("b"), usage(2), end("stop"), usage(3), "data: [DONE]\n\n"], {
       delayMs: 2,
     });
-    expect((await read(modelOf())).usage).toEqual({
-      prompt_tokens: 5,
-      completion_tokens: 3,
-      total_tokens: 8,
-      reasoning_tokens: 0,
-    });
+    const { usage: last, pieces } = await read(modelOf());
+    expect(last).toEqual({ prompt_tokens: 5, completion_tokens: 3, total_tokens: 8, reasoning_tokens: 0 });
+    // Each part is told once.
+    expect(pieces.map((piece) => piece.usage?.completion_tokens).filter(Boolean)).toEqual([1, 2, 3]);
+    expect(pieces.map((piece) => piece.finish_reason).filter(Boolean)).toEqual(["stop"]);
+    expect(pieces.map((piece) => piece.text).filter(Boolean)).toEqual(["a", "b"]);
   });
 });
 
@@ -324,6 +335,20 @@ describe("the connection", () => {
       server.reply([reply]);
       expect((await read(model)).text).toBe(reply);
       // The rest of the body is drained in the background.
+      await Bun.sleep(20);
+    }
+    expect(new Set(server.requests.map(({ closed }) => closed)).size).toBe(1);
+  });
+
+  test("serves the next request where the end of the body comes a moment after [DONE]", async () => {
+    const model = modelOf();
+    for (const reply of ["one", "two"]) {
+      const held = server.hold();
+      held.send(reply);
+      held.sendRaw(`data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n`);
+      expect((await read(model)).text).toBe(reply);
+      await Bun.sleep(20);
+      held.end();
       await Bun.sleep(20);
     }
     expect(new Set(server.requests.map(({ closed }) => closed)).size).toBe(1);
@@ -358,13 +383,12 @@ describe("the connection", () => {
     expect(server.requests.length).toBe(0);
   });
 
-  test("is closed when the caller leaves the loop", async () => {
+  test("is closed when the caller aborts in the middle of a piece", async () => {
     const held = server.hold();
+    const stop = new AbortController();
     held.send("some");
-    for await (const piece of modelOf().reply(request(), new AbortController().signal)) {
-      expect(piece.text).toBe("some");
-      break;
-    }
+    const reading = modelOf().reply(request(), stop.signal, () => stop.abort("enough"));
+    expect(await reading.catch((error: unknown) => error)).toBe("enough");
     await (await held.request).closed;
   });
 

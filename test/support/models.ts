@@ -43,13 +43,13 @@ export async function read(
     failure: undefined,
   };
   try {
-    for await (const piece of model.reply(asked, signal)) {
+    await model.reply(asked, signal, (piece) => {
       outcome.pieces.push(piece);
       outcome.text += piece.text ?? "";
       outcome.finish_reason = piece.finish_reason ?? outcome.finish_reason;
       outcome.usage = piece.usage ?? outcome.usage;
       outcome.model = piece.model ?? outcome.model;
-    }
+    });
   } catch (error) {
     if (!(error instanceof ModelFailure)) throw error;
     outcome.failure = error;
