@@ -43,7 +43,7 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
             onPiece(first && index > 0 ? { ...piece, model: model.name } : piece);
           });
         } catch (error) {
-          if (signal.aborted || !(error instanceof ModelFailure)) throw error;
+          if (!(error instanceof ModelFailure)) throw error;
           log.warn(
             {
               event: "model_attempt_failed",

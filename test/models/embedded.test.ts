@@ -43,16 +43,16 @@ describe("the embedded model", () => {
     const { text } = await read(
       embedded(),
       asked(
-        ["system", "The meeting room is a system secret."],
+        ["system", "The Thursday meeting room is a system secret."],
         ["user", "My dog is called Bella and she is three years old."],
         ["assistant", "What a nice name!"],
-        ["user", "The meeting is on Thursday in room 12."],
+        ["user", "The meeting is in room 12."],
         ["assistant", "Noted."],
-        ["user", "In which room is the meeting?"],
+        ["user", "In which room is the meeting on Thursday?"],
       ),
     );
     expect(text).toContain("You wrote earlier in this conversation");
-    expect(text).toContain("> The meeting is on Thursday in room 12.");
+    expect(text).toContain("> The meeting is in room 12.");
     expect(text).not.toContain("Bella");
     expect(text).not.toContain("secret");
     expect(text).not.toContain("found nothing");
@@ -83,6 +83,7 @@ describe("the embedded model", () => {
         asked(["user", "And what is this?"], ["assistant", notice], ["user", question]),
       );
       expect(text).toContain("found nothing");
+      expect(text).not.toContain("> ");
     }
   });
 

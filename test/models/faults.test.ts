@@ -81,8 +81,8 @@ const beforeTheStream: Row[] = [
     upstream: { status: 400 },
   },
   {
-    fault: "an error body of 10 MiB",
-    script: (model) => model.status(503, { body: secret.repeat(600_000) }),
+    fault: "an error body beyond the cap, without an end",
+    script: (model) => model.raw([secret.repeat(10_000)], { status: 503, hang: true }),
     code: "model_overloaded",
     upstream: { status: 503 },
   },
