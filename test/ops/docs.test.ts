@@ -1,6 +1,8 @@
 /** The documentation page's files: open to all, safe to show, served out of the program. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { type Service, startService } from "../support/service.ts";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { type Service, startService, testMsMax } from "../support/service.ts";
+
+setDefaultTimeout(testMsMax);
 
 const key = "a-key-of-the-tests-1234";
 let service: Service;

@@ -1,5 +1,5 @@
 /** The document is checked against the rules of its format, against the routes, and against what they really answer. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,9 @@ import { loadConfig } from "../../src/config.ts";
 import { createServices } from "../../src/services.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { type Service, startService } from "../support/service.ts";
+
+// Other tests run beside this on the same cores.
+setDefaultTimeout(60_000);
 
 interface Schema {
   [keyword: string]: unknown;
