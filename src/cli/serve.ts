@@ -44,6 +44,9 @@ async function open(config: Config, log: Log): Promise<Services> {
     return await createServices(config, log);
   } catch (error) {
     if (error instanceof DataDirInUseError) throw new CommandError(error.message);
+    if (error instanceof Error && "syscall" in error) {
+      throw new CommandError(`the data directory ${config.dataDir} can't be used: ${error.message}`);
+    }
     throw error;
   }
 }

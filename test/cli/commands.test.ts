@@ -105,4 +105,11 @@ describe("the command line", () => {
     expect(directory.stderr).toContain(`another parley serve is using ${service.dataDir}`);
     expect((await service.get("/health")).status).toBe(200);
   });
+
+  test("serve says in one line why a data directory can't be used", async () => {
+    const file = `${process.execPath}/data`;
+    const { exitCode, stdout, stderr } = await runParley(["serve"], { ...plain, PARLEY_DATA_DIR: file });
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toMatch(/^parley: the data directory [^\n]+ can't be used: [^\n]+\n$/);
+  });
 });

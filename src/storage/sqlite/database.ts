@@ -1,15 +1,15 @@
 /** Opening SQLite the one way Parley does: private files, WAL, every commit on the disk. */
 import { Database } from "bun:sqlite";
-import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { migrations } from "./migrations.ts";
 
 const databaseFile = (dataDir: string): string => join(dataDir, "parley.db");
 
-/** Makes the data directory, readable by its owner alone. */
+/** Makes the data directory, readable by its owner alone; one that belongs to another user stays as it is. */
 export function makePrivateDirectory(dataDir: string): void {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
+  if (statSync(dataDir).uid === process.getuid?.()) chmodSync(dataDir, 0o700);
 }
 
 /** SQLite gives its WAL and shared-memory files the mode of the database file. */
