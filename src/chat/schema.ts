@@ -3,6 +3,7 @@ import { type Static, t } from "elysia";
 import type { Limits } from "../config.ts";
 import { errorCodes } from "../errors.ts";
 import { exampleIds } from "../http/docs.ts";
+import { idempotencyKeyPattern } from "../http/faults.ts";
 import { id, idParam, integer, metadata, nullable, strictObject, text, time } from "../http/strict.ts";
 
 export const userId = () =>
@@ -73,7 +74,7 @@ export const chatStreamQuery = (limits: Limits) =>
     conversation_id: t.Optional(conversationId()),
     idempotency_key: t.Optional(
       t.String({
-        pattern: "^[\\x21-\\x7e]{1,255}$",
+        pattern: idempotencyKeyPattern,
         description: "Does what the Idempotency-Key header does.",
       }),
     ),

@@ -1,4 +1,5 @@
 /** parley serve: the service, from its first log line to its last. */
+import http from "node:http";
 import { createApp } from "../app.ts";
 import { type Config, loadConfig } from "../config.ts";
 import { createLog, type Log } from "../log.ts";
@@ -52,6 +53,8 @@ async function open(config: Config, log: Log): Promise<Services> {
 }
 
 function listen(config: Config, services: Services) {
+  // Bun's 16 KiB, and the longest message of a GET /chat/stream, percent-encoded; `Bun.serve` reads it here.
+  Object.assign(http, { maxHeaderSize: 16 * 1024 + 9 * config.limits.messageCharsMax });
   try {
     const { server } = createApp(services).listen({
       hostname: config.host,

@@ -5,8 +5,8 @@
 import type { TSchema } from "@sinclair/typebox";
 import type { DocumentDecoration } from "elysia";
 import { AppError, type ErrorCode, statusOf, titleOf } from "../errors.ts";
+import { idempotencyKeyPattern } from "./faults.ts";
 import { invalidRequest, type Problem, problem, toProblem } from "./problem.ts";
-import { idempotencyKeyPattern } from "./request-faults.ts";
 
 /** Ids for examples. */
 export const exampleIds = {

@@ -4,7 +4,11 @@ import { ValueErrorType } from "@sinclair/typebox/errors";
 import type { Fault } from "../errors.ts";
 import { textFault } from "./strict.ts";
 
-const faultsMax = 64;
+/** So many faults of a request are listed at most. */
+export const faultsMax = 64;
+
+export const idempotencyKeyPattern = "^[\\x21-\\x7e]{1,255}$";
+export const idempotencyKeyFault = "must be 1 to 255 visible ASCII characters";
 
 /** A property's name as a problem may repeat it: names that aren't plain are the client's own text. */
 export const publicName = (name: string): string => (/^[\w.-]{1,64}$/.test(name) ? name : "(unnamed)");
@@ -50,6 +54,7 @@ function messageOf({ type, schema, message }: ValueError): string {
     case ValueErrorType.StringMaxLength:
       return `must have at most ${schema.maxLength} characters`;
     case ValueErrorType.StringPattern:
+      if (schema.pattern === idempotencyKeyPattern) return idempotencyKeyFault;
       return schema.pattern === "\\S" ? "must not be blank" : "has a form that is not allowed";
     case ValueErrorType.StringFormat:
       return formatMessage(schema.format ?? "");

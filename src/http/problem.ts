@@ -3,7 +3,7 @@ import type { TSchema } from "@sinclair/typebox";
 import type { TypeCheck } from "@sinclair/typebox/compiler";
 import { NotFoundError, ParseError, type Static, t, ValidationError } from "elysia";
 import { AppError, errorCodes, type Fault, statusOf, titleOf } from "../errors.ts";
-import { toFaults } from "./faults.ts";
+import { faultsMax, toFaults } from "./faults.ts";
 import { requestFaults } from "./request-faults.ts";
 import { integer, strictObject } from "./strict.ts";
 
@@ -62,11 +62,11 @@ function unknownRoute(allowed: string[]): AppError {
   return new AppError("method_not_allowed", { detail: `Allowed here: ${headers.allow}.`, headers });
 }
 
-/** A bad request, with every fault found. */
+/** A bad request, with every fault found, up to a limit. */
 export const invalidRequest = (faults: Fault[]): AppError =>
   new AppError("invalid_request", {
     detail: faults.length === 1 ? "The request has a fault." : `The request has ${faults.length} faults.`,
-    faults,
+    faults: faults.slice(0, faultsMax),
   });
 
 /** An error as the client reads it. */

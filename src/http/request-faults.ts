@@ -1,8 +1,8 @@
-/** What schemas can't see, or would report alone and hide the rest: the raw query string, the Idempotency-Key. */
+/** What schemas can't see, or would report alone and hide the rest: the raw query string and the headers. */
 import type { Fault } from "../errors.ts";
-import { publicName } from "./faults.ts";
+import { idempotencyKeyFault, idempotencyKeyPattern, publicName } from "./faults.ts";
+import { eventIdFault, parseEventId } from "./sse.ts";
 
-export const idempotencyKeyPattern = "^[\\x21-\\x7e]{1,255}$";
 const idempotencyKey = new RegExp(idempotencyKeyPattern);
 
 /** Faults of a request beside those of its schemas. */
@@ -10,7 +10,11 @@ export function requestFaults(request: Request): Fault[] {
   const faults = queryFaults(request.url);
   const key = request.headers.get("idempotency-key");
   if (key !== null && !idempotencyKey.test(key)) {
-    faults.push({ path: "headers.idempotency-key", message: "must be 1 to 255 visible ASCII characters" });
+    faults.push({ path: "headers.idempotency-key", message: idempotencyKeyFault });
+  }
+  const eventId = request.headers.get("last-event-id");
+  if (eventId && /\/stream(\?|$)/.test(request.url) && parseEventId(eventId) === null) {
+    faults.push(eventIdFault("headers.last-event-id"));
   }
   return faults;
 }
