@@ -52,5 +52,3 @@ export function createApp(services: AppServices) {
     .use(conversationRoutes("", services));
   return app;
 }
-
-export type App = ReturnType<typeof createApp>;

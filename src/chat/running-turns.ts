@@ -214,7 +214,7 @@ export class RunningTurns {
     const checkpoints = due.map((entry) => {
       entry.checkpointedMs = nowMs;
       entry.checkpointedLength = entry.reply.length;
-      return { message_id: entry.turn.message_id, text: entry.reply.text };
+      return { turn_id: entry.turn.id, text: entry.reply.text };
     });
     try {
       await this.services.store.checkpointReplies(checkpoints);

@@ -136,7 +136,7 @@ export interface TurnEnd {
 
 /** The text of a running reply so far. */
 export interface Checkpoint {
-  message_id: string;
+  turn_id: string;
   text: string;
 }
 

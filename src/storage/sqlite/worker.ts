@@ -42,11 +42,11 @@ export function isStorageFault(error: unknown): boolean {
 
 /** Makes this thread a worker: opens what it works on when told the data directory, then answers batch after batch. */
 export function serveBatches(open: (dataDir: string) => (calls: Call[]) => Answer[]): void {
-  const post = (message: FromWorker): void => self.postMessage(message);
+  const post = (message: FromWorker): void => self.postMessage(JSON.stringify(message));
   self.onmessage = ({ data }: MessageEvent<{ dataDir: string }>) => {
     try {
       const answer = open(data.dataDir);
-      self.onmessage = (event: MessageEvent<Call[]>) => post(answer(event.data));
+      self.onmessage = (event: MessageEvent<string>) => post(answer(JSON.parse(event.data)));
       post({ ready: true });
     } catch (error) {
       post({ failed: error instanceof Error ? error.message : String(error) });

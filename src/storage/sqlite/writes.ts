@@ -49,9 +49,8 @@ export function createWrites(db: Database) {
   const replaceTitleWords = statement(
     "insert or replace into title_words (rowid, words) values ($n, $words)",
   );
-  const checkpointText = statement(
-    "update messages set content = $text where id = $message_id and status = 'running'",
-  );
+  const checkpointText = statement(`update messages set content = $text
+    where n = (select n from turns where id = $turn_id and status = 'running')`);
   const renewLeases = statement(
     "update turns set lease_until = $lease_until where status = 'running' and instance_id = $instance_id",
   );
@@ -178,7 +177,7 @@ export function createWrites(db: Database) {
     },
 
     checkpointReplies(checkpoints: Checkpoint[]): void {
-      for (const { message_id, text } of checkpoints) checkpointText.run({ message_id, text });
+      for (const { turn_id, text } of checkpoints) checkpointText.run({ turn_id, text });
     },
 
     renewLeases(instanceId: string, leaseUntil: number): void {

@@ -38,7 +38,7 @@ create index conversations_by_activity on conversations (workspace_id, last_acti
 -- The text of a turn's reply stands in its message alone, while it runs (the last checkpoint) and after.
 create table messages (
   n integer primary key,
-  id text not null unique,
+  id text not null,
   conversation_n integer not null references conversations (n) on delete cascade,
   turn_id text not null,
   seq integer not null,
@@ -91,7 +91,7 @@ create index idempotency_keys_by_resource on idempotency_keys (resource_id);
 
 -- A turn's messages are indexed at its end; a title only where it was given, because one made from a message holds no
 -- words but the message's. Both hold words as words.ts cuts them, so that scripts without spaces are found too; rowid is the n of the source.
-create virtual table message_words using fts5 (words, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
-create virtual table title_words using fts5 (words, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
+create virtual table message_words using fts5 (words, columnsize = 0, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
+create virtual table title_words using fts5 (words, columnsize = 0, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into message_words (message_words, rank) values ('secure-delete', 1);
 insert into title_words (title_words, rank) values ('secure-delete', 1);
