@@ -1,0 +1,29 @@
+/** What Linux says about a process: nothing needs to be added to the program under test. */
+import { readFileSync } from "node:fs";
+
+const ticksPerSecond = Number(Bun.spawnSync(["getconf", "CLK_TCK"]).stdout.toString()) || 100;
+
+/** Seconds of CPU time, in user and kernel mode, that all threads of a process have used; 10 ms fine. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+}
+
+/** Resident memory of a process in bytes. */
+export function residentBytes(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, "latin1");
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+}
+
+/** Watches a process's memory until told to stop; the answer is the most that was seen. */
+export function watchMemory(pid: number): () => number {
+  let most = residentBytes(pid);
+  const timer = setInterval(() => {
+    most = Math.max(most, residentBytes(pid));
+  }, 100);
+  return () => {
+    clearInterval(timer);
+    return most;
+  };
+}

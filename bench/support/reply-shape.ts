@@ -1,0 +1,38 @@
+/** What the bench's model says: known to the model server, which writes it, and to the client, which checks it. */
+export interface ReplyShape {
+  tokens: number;
+  /** Milliseconds between tokens; 0 sends all of them in one write. */
+  everyMs: number;
+}
+
+export const burst: ReplyShape = { tokens: 64, everyMs: 0 };
+export const paced: ReplyShape = { tokens: 64, everyMs: 30 };
+
+const words = [
+  " the",
+  " turn",
+  " is",
+  " a",
+  " resource",
+  ",",
+  " a",
+  " connection",
+  " only",
+  " watches",
+  " it",
+  ".\n",
+];
+
+export const tokensOf = ({ tokens }: ReplyShape): string[] =>
+  Array.from({ length: tokens }, (_, index) => words[index % words.length]!);
+
+export const textOf = (shape: ReplyShape): string => tokensOf(shape).join("");
+
+/** The path under which the model server answers in this shape, such as `/64x30/v1`. */
+export const pathOf = ({ tokens, everyMs }: ReplyShape): string => `/${tokens}x${everyMs}/v1`;
+
+/** The shape that a request's path asks for. */
+export function shapeOf(path: string): ReplyShape | null {
+  const [, tokens, everyMs] = /^\/(\d{1,4})x(\d{1,5})\//.exec(path) ?? [];
+  return tokens === undefined ? null : { tokens: Number(tokens), everyMs: Number(everyMs) };
+}
