@@ -39,6 +39,8 @@ export interface Config {
   readonly databaseUrl: string | null;
   /** The model and its fallbacks, in the order they are tried; empty means the embedded model. */
   readonly models: readonly ModelTarget[];
+  /** Whether requests to models go through a proxy, as `fetch` does by these variables. */
+  readonly throughProxy: boolean;
   readonly systemPrompt: string;
   readonly apiKeys: readonly ApiKey[];
   readonly limits: Limits;
@@ -114,6 +116,9 @@ export function loadConfig(env: Environment = process.env): Config {
     dataDir: resolve(read("PARLEY_DATA_DIR") ?? "./data"),
     databaseUrl,
     models: readModels(read, url, faults),
+    throughProxy: ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"].some(
+      (name) => read(name) !== null,
+    ),
     systemPrompt: env.PARLEY_SYSTEM_PROMPT ?? defaultSystemPrompt,
     apiKeys,
     limits: Object.freeze(limits),

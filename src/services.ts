@@ -2,7 +2,7 @@
 
 import type { AppServices } from "./app.ts";
 import { createAuthenticate } from "./auth/principal.ts";
-import { toSystemPrompt } from "./chat/context.ts";
+import { SystemPrompt } from "./chat/context.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
 import type { Config } from "./config.ts";
@@ -38,7 +38,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
       model: createModel(config, log),
       log,
       instanceId: `inst_${Bun.randomUUIDv7()}`,
-      systemPrompt: toSystemPrompt(config.systemPrompt),
+      systemPrompt: new SystemPrompt(config.systemPrompt),
       windowTokens: limits.windowTokens,
       replyCharsMax: limits.replyCharsMax,
     },
@@ -65,10 +65,10 @@ export async function createServices(config: Config, log: Log): Promise<Services
   };
 }
 
-function createModel({ models, limits }: Config, log: Log): Model {
+function createModel({ models, limits, throughProxy }: Config, log: Log): Model {
   if (models.length === 0) return embedded();
   return withRetries(
-    models.map((target) => openAiCompatible(target, limits)),
+    models.map((target) => openAiCompatible(target, limits, { throughProxy })),
     { log },
   );
 }

@@ -7,16 +7,17 @@ import type { RunningTurn } from "./turn.ts";
 /** Tokens that the chat format adds to each message, by the rule of OpenAI's cookbook. */
 const tokensPerMessage = 4;
 
-/** Counted once, because it is part of every prompt. */
-export interface SystemPrompt {
-  text: string;
-  tokens: number;
-}
+/** The same in every prompt: counted once, and only when the first one is built, because counting loads much. */
+export class SystemPrompt {
+  #tokens: number | null = null;
 
-export const toSystemPrompt = (text: string): SystemPrompt => ({
-  text,
-  tokens: text === "" ? 0 : countTokens(text) + tokensPerMessage,
-});
+  constructor(readonly text: string) {}
+
+  get tokens(): number {
+    this.#tokens ??= this.text === "" ? 0 : countTokens(this.text) + tokensPerMessage;
+    return this.#tokens;
+  }
+}
 
 export interface Prompt {
   messages: PromptMessage[];

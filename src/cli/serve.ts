@@ -3,6 +3,7 @@ import http from "node:http";
 import { createApp } from "../app.ts";
 import { type Config, loadConfig } from "../config.ts";
 import { createLog, type Log } from "../log.ts";
+import { loadTokenizer } from "../models/tokens.ts";
 import { createServices, type Services } from "../services.ts";
 import { DataDirInUseError } from "../storage/sqlite/lock.ts";
 import { version } from "../version.ts";
@@ -26,6 +27,9 @@ export async function run(args: string[]): Promise<void> {
   const address = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${server.port}`;
   const model = config.models[0]?.model ?? "embedded";
   log.info({ event: "listening", url: address, model, version, pid: process.pid }, `listening on ${address}`);
+
+  // The first turn would wait for the tokenizer; the first answer to a probe shouldn't.
+  setTimeout(loadTokenizer, 1_000).unref();
 
   const signal = await nextSignal();
   log.info({ event: "stopping", signal, turns: services.turns.count }, "stopping");
