@@ -340,17 +340,15 @@ describe("a server that can't be reached", () => {
 
 describe("limits of time", () => {
   describe.skipIf(process.platform !== "linux")("a connection that hangs", () => {
-    const limits = limitsWith({ modelConnectSeconds: 0.2, modelFirstByteSeconds: 1 });
-
     test("is found out within modelConnectSeconds", async () => {
       const nowhere = await startFullBacklog();
       const target = { model: "m", baseUrl: `http://127.0.0.1:${nowhere.port}/v1`, apiKey: null };
-      const start = performance.now();
-      const { failure } = await read(openAiCompatible(target, limits));
+      const connecting = limitsWith({ modelConnectSeconds: 0.2, modelFirstByteSeconds: 600 });
+      const { failure } = await read(openAiCompatible(target, connecting));
       expect(failure).toMatchObject({ code: "model_unreachable", upstream: { code: "connect_timeout" } });
-      expect(performance.now() - start).toBeLessThan(700);
       // Through a proxy a direct connection proves nothing.
-      const proxied = await read(openAiCompatible(target, limits, { throughProxy: true }));
+      const waiting = limitsWith({ modelConnectSeconds: 0.2, modelFirstByteSeconds: 1 });
+      const proxied = await read(openAiCompatible(target, waiting, { throughProxy: true }));
       expect(proxied.failure?.code).toBe("model_timeout");
       nowhere.close();
     });
