@@ -1,0 +1,123 @@
+/** What the README shows is what happens. */
+import { describe, expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import packageJson from "../package.json";
+import { runParley, startService, temporaryDirectory } from "./support/service.ts";
+
+const root = new URL("..", import.meta.url).pathname;
+const readme = await Bun.file(join(root, "README.md")).text();
+
+const section = (title: string): string =>
+  readme.split(/^## /m).find((text) => text.startsWith(`${title}\n`)) ?? "";
+
+interface Example {
+  script: string;
+  language: string;
+  output: string;
+}
+
+/** Each shell block and the block after it, which shows what it prints. */
+const examplesIn = (text: string): Example[] =>
+  [...text.matchAll(/```sh\n(.*?)```\n```(\w+)\n(.*?)```/gs)].map(([, script, language, output]) => ({
+    script: script!,
+    language: language!,
+    output: output!,
+  }));
+
+/** Without what differs each time: the ids. */
+const withoutIds = (text: string): string => text.replace(/\b(conv|turn|msg)_[0-9a-f-]{36}/g, "$1_…");
+
+/** The events of a stream in their order, and the text of its tokens, however they were cut. */
+function streamIn(text: string) {
+  const frames = withoutIds(text).trim().replaceAll("\n…\n", "\n\n").split("\n\n");
+  const tokens = frames.filter((frame) => frame.includes('data: {"token":'));
+  const text_ = tokens.map((frame) => (JSON.parse(frame.split("data: ")[1]!) as { token: string }).token);
+  return { others: frames.filter((frame) => !tokens.includes(frame)), text: text_.join("") };
+}
+
+describe("the README", () => {
+  test("begins with the two commands, each for npm and for bun", () => {
+    const [install, tests] = readme.split("\n").slice(3);
+    expect(install).toMatch(/^npm install && npm start +# bun install && bun start$/);
+    expect(tests).toMatch(/^npm install && npm test +# bun install && bun run test$/);
+    expect(Object.keys(packageJson.scripts)).toEqual(
+      expect.arrayContaining(["start", "test", "dev", "check", "build", "bench"]),
+    );
+  });
+
+  test("shows a first conversation that goes so, chat, stream and resume", async () => {
+    await using service = await startService();
+    const examples = examplesIn(section("A first conversation"));
+    expect(examples.map(({ language }) => language)).toEqual(["json", "text", "text"]);
+    const directory = temporaryDirectory();
+    const address = new URL(service.url).host;
+    const script = examples
+      .map(({ script }, index) => `{\n${script.replaceAll("localhost:8000", address)}} >out-${index}`)
+      .join("\n");
+    try {
+      const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", script], { cwd: directory, stderr: "pipe" });
+      expect(await new Response(shell.stderr).text()).toBe("");
+      expect(await shell.exited).toBe(0);
+      for (const [index, { language, output }] of examples.entries()) {
+        const printed = await Bun.file(join(directory, `out-${index}`)).text();
+        if (language === "json") {
+          expect(JSON.parse(withoutIds(printed))).toEqual(JSON.parse(withoutIds(output)));
+        } else {
+          const [shown, actual] = [streamIn(output), streamIn(printed)];
+          expect(actual.others).toEqual(shown.others);
+          expect(actual.text).toStartWith(shown.text);
+        }
+      }
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+
+  test("lists every variable with its default", async () => {
+    const rows = new Map(
+      [...section("Configuration").matchAll(/^\| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|/gm)].map(
+        ([, name, value]) => [name!, value ?? ""] as const,
+      ),
+    );
+    const { stdout } = await runParley(["config"], {
+      PATH: process.env.PATH ?? "",
+      OPENAI_API_KEY: "sk-test",
+    });
+    const defaults = stdout
+      .trim()
+      .split("\n")
+      .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)] as const)
+      .filter(([name]) => name !== "DATABASE_URL");
+    for (const [name, value] of defaults) {
+      const shown = rows.get(name);
+      const own = value === "(unset)" || name === "OPENAI_API_KEY" ? "" : value;
+      expect({ name, shown }).toEqual({ name, shown: own.replace(join(root, "data"), "./data") });
+    }
+    expect([...rows.keys()].toSorted()).toEqual(defaults.map(([name]) => name).toSorted());
+  });
+
+  test("lists every route that the service documents, and no other", async () => {
+    await using service = await startService();
+    const { body } = await service.get<{ paths: Record<string, Record<string, unknown>> }>("/openapi.json");
+    const documented = Object.entries(body.paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    const table = section("The API").match(/^\| `.*$/gm) ?? [];
+    const listed = table.flatMap((row) =>
+      [...row.split("|")[1]!.matchAll(/`([A-Z]+ [^`]+)`/g)].map(([, it]) => it!),
+    );
+    expect(listed.toSorted()).toEqual(documented.toSorted());
+  });
+
+  test("links only to files that are there", async () => {
+    const links = [...readme.matchAll(/\]\(([^)#]+)\)/g)].map(([, path]) => path!);
+    expect(links.length).toBeGreaterThan(1);
+    for (const path of links) {
+      expect({
+        path,
+        exists: await Bun.file(join(root, path.endsWith("/") ? `${path}README.md` : path)).exists(),
+      }).toEqual({ path, exists: true });
+    }
+  });
+});
