@@ -104,7 +104,8 @@ describe("the package eventsource", () => {
     const heard = await Promise.all(
       cuts.map(async (cut) => {
         const proxy = await startCuttingProxy(service.port);
-        proxy.cutNext([cut, Math.floor(cut / 2)]);
+        // The second cut falls around the end of the repeated `start`.
+        proxy.cutNext([cut, 530 + (cut % 60)]);
         model.reply(pieces, { delayMs: 1 });
         const url = proxy.url + streamOf({ idempotency_key: crypto.randomUUID() });
         const { text, done } = await listen(url, { closes: true });

@@ -12,6 +12,8 @@ export interface CuttingProxy {
   close(): void;
 }
 
+const cutAfterMs = 20;
+
 /**
  * A proxy before a port of 127.0.0.1. A request with `/stream?` or `/stream ` in its first line is one for a stream.
  * `retry: 2000` becomes `retry: 0020` on the way, which has the same length and saves tests the wait.
@@ -55,7 +57,8 @@ export async function startCuttingProxy(port: number): Promise<CuttingProxy> {
       left = Number.NEGATIVE_INFINITY;
       cuts++;
       if (part.length === 0) client.destroy();
-      else client.write(part, () => client.destroy());
+      // A moment later, as in life: a client that learns of both at once may throw away what came before the cut.
+      else client.write(part, () => setTimeout(() => client.destroy(), cutAfterMs));
     });
   });
   const listening = Promise.withResolvers<void>();
