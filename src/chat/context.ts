@@ -2,7 +2,6 @@
 import type { PromptMessage } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { Store } from "../storage/store.ts";
-import type { RunningTurn } from "./turn.ts";
 
 /** Tokens that the chat format adds to each message, by the rule of OpenAI's cookbook. */
 const tokensPerMessage = 4;
@@ -28,12 +27,12 @@ export interface Prompt {
 /** Builds the prompt of a turn. The cost follows the window, not the length of the conversation. */
 export async function buildPrompt(
   store: Store,
-  running: Pick<RunningTurn, "turn" | "seq" | "message" | "message_tokens">,
+  turn: { conversation_id: string; seq: number; message: string; message_tokens: number },
   settings: { systemPrompt: SystemPrompt; windowTokens: number },
 ): Promise<Prompt> {
-  const { turn, seq, message, message_tokens } = running;
+  const { conversation_id, seq, message, message_tokens } = turn;
   const budget = settings.windowTokens - message_tokens;
-  const window = seq > 1 ? await store.window(turn.conversation_id, seq, budget) : [];
+  const window = seq > 1 ? await store.window(conversation_id, seq, budget) : [];
   const messages: PromptMessage[] = [];
   let tokens = message_tokens + tokensPerMessage + settings.systemPrompt.tokens;
   const { text: system } = settings.systemPrompt;

@@ -9,7 +9,8 @@ import { newId } from "../ids.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { Idempotency, Metadata, Scope, TurnRecord } from "../storage/store.ts";
 import { Reply } from "./reply.ts";
-import { type RunningTurn, runTurn, type TurnServices } from "./turn.ts";
+import type { RunningTurn, TurnServices } from "./running-turn.ts";
+import { runTurn } from "./turn.ts";
 import { estimatedUsage } from "./turn-end.ts";
 
 const checkpointMs = 500;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "../errors.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { TurnEnd, TurnRecord, Usage } from "../storage/store.ts";
-import type { Outcome, RunningTurn, TurnServices } from "./turn.ts";
+import type { Outcome, RunningTurn, TurnServices } from "./running-turn.ts";
 
 /** Watchers of a turn whose end can't be stored are told after so long; storing it is tried on. */
 const unstoredSecondsMax = 10;

@@ -1,49 +1,11 @@
 /** The whole story of a turn, from its prompt to its committed end. Connections play no part in it. */
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { type Model, ModelFailure, type ModelRequest, type ModelUsage } from "../models/model.ts";
-import type { FinishReason, Store, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
-import { buildPrompt, type SystemPrompt } from "./context.ts";
-import type { Reply } from "./reply.ts";
+import { ModelFailure } from "../models/model.ts";
+import type { FinishReason, TurnEndStatus } from "../storage/store.ts";
+import { buildPrompt } from "./context.ts";
+import type { AbortReason, Outcome, RunningTurn, TurnServices } from "./running-turn.ts";
 import { commitEnd, toEnd } from "./turn-end.ts";
-
-/** Why a running turn is aborted; the signal's reason. */
-export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long";
-
-export interface RunningTurn {
-  /** As committed at the start. */
-  readonly turn: TurnRecord;
-  readonly workspace_id: string;
-  readonly seq: number;
-  readonly message: string;
-  readonly message_tokens: number;
-  readonly options: Omit<ModelRequest, "messages">;
-  readonly reply: Reply;
-  readonly signal: AbortSignal;
-  readonly abort: (reason: AbortReason) => void;
-}
-
-export interface TurnServices {
-  readonly store: Store;
-  readonly model: Model;
-  readonly log: Log;
-  readonly instanceId: string;
-  readonly systemPrompt: SystemPrompt;
-  readonly windowTokens: number;
-  readonly replyCharsMax: number;
-}
-
-/** How the model's part of a turn went. */
-export interface Outcome {
-  status: TurnEndStatus;
-  finish_reason: FinishReason | null;
-  model: string;
-  error: TurnEnd["error"];
-  /** As the provider reported it; null where it didn't. */
-  usage: ModelUsage | null;
-  /** Our own count of the prompt. */
-  promptTokens: number;
-}
 
 /** Runs a turn to its end, whatever happens; resolves when the end is committed and told to the watchers. */
 export async function runTurn(running: RunningTurn, services: TurnServices): Promise<void> {
@@ -65,7 +27,11 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
     promptTokens: 0,
   };
   try {
-    const prompt = await buildPrompt(services.store, running, services);
+    const prompt = await buildPrompt(
+      services.store,
+      { ...running, conversation_id: turn.conversation_id },
+      services,
+    );
     outcome.promptTokens = prompt.tokens;
     signal.throwIfAborted();
     const request = { ...options, messages: prompt.messages };
