@@ -145,7 +145,7 @@ function readModels(
       faults.push("PARLEY_MODEL names a model, but neither OPENAI_API_KEY nor OPENAI_BASE_URL is set");
     }
     if (fallbacks.length > 0) faults.push("PARLEY_FALLBACK_MODELS needs OPENAI_API_KEY or OPENAI_BASE_URL");
-    return [];
+    return Object.freeze([]);
   }
   const targets: ModelTarget[] = [{ model: model ?? defaultModel, baseUrl, apiKey }];
   fallbacks.forEach((entry, index) => {

@@ -137,7 +137,8 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
 export function serviceEnv(dataDir: string, { env, model }: ServiceOptions): Record<string, string> {
   return {
     PATH: process.env.PATH ?? "",
-    HOME: dataDir,
+    // Bun keeps its cache there.
+    HOME: tmpdir(),
     PORT: "0",
     PARLEY_DATA_DIR: dataDir,
     ...(model && { OPENAI_BASE_URL: model.url, OPENAI_API_KEY: "test", PARLEY_MODEL: testModel }),

@@ -1,0 +1,227 @@
+/** The environment becomes one configuration, or the list of all its faults. */
+import { describe, expect, test } from "bun:test";
+import { ConfigError, describeConfig, type Environment, isLoopback, loadConfig } from "../src/config.ts";
+
+const faultsOf = (env: Environment): readonly string[] => {
+  try {
+    loadConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults;
+    throw error;
+  }
+  return [];
+};
+
+describe("the defaults", () => {
+  test("are those of the documentation", () => {
+    expect(loadConfig({})).toMatchObject({
+      host: "127.0.0.1",
+      port: 8000,
+      dataDir: `${process.cwd()}/data`,
+      databaseUrl: null,
+      models: [],
+      systemPrompt: "You are a helpful assistant.",
+      apiKeys: [],
+      limits: {
+        turnSecondsMax: 600,
+        modelConnectSeconds: 10,
+        modelFirstByteSeconds: 60,
+        modelIdleSeconds: 60,
+        shutdownSeconds: 20,
+        turnsRunningMax: 10_000,
+        bodyBytesMax: 1_048_576,
+        messageCharsMax: 32_000,
+        replyCharsMax: 1_000_000,
+        windowTokens: 4_000,
+      },
+    });
+  });
+
+  test("hold where a variable is empty or blank", () => {
+    expect(loadConfig({ PORT: "", PARLEY_HOST: " ", OPENAI_API_KEY: "" })).toEqual(loadConfig({}));
+  });
+
+  test("nothing of it can be changed", () => {
+    const config = loadConfig({ PARLEY_API_KEYS: "0123456789abcdef" });
+    for (const part of [config, config.limits, config.models, config.apiKeys]) {
+      expect(Object.isFrozen(part)).toBe(true);
+    }
+  });
+});
+
+describe("limits", () => {
+  const variables: [variable: string, limit: keyof ReturnType<typeof loadConfig>["limits"]][] = [
+    ["PARLEY_TURN_SECONDS_MAX", "turnSecondsMax"],
+    ["PARLEY_MODEL_CONNECT_SECONDS", "modelConnectSeconds"],
+    ["PARLEY_MODEL_FIRST_BYTE_SECONDS", "modelFirstByteSeconds"],
+    ["PARLEY_MODEL_IDLE_SECONDS", "modelIdleSeconds"],
+    ["PARLEY_SHUTDOWN_SECONDS", "shutdownSeconds"],
+    ["PARLEY_TURNS_RUNNING_MAX", "turnsRunningMax"],
+    ["PARLEY_BODY_BYTES_MAX", "bodyBytesMax"],
+    ["PARLEY_MESSAGE_CHARS_MAX", "messageCharsMax"],
+    ["PARLEY_REPLY_CHARS_MAX", "replyCharsMax"],
+    ["PARLEY_WINDOW_TOKENS", "windowTokens"],
+  ];
+  test.each(variables)("%s sets %s", (variable, limit) => {
+    const { limits } = loadConfig({ [variable]: " 77 " });
+    expect(limits).toEqual({ ...loadConfig({}).limits, [limit]: 77 });
+  });
+
+  test("are all of them settable", () => {
+    expect(variables.map(([, limit]) => limit).toSorted()).toEqual(
+      (Object.keys(loadConfig({}).limits) as (typeof variables)[number][1][]).toSorted(),
+    );
+  });
+
+  test.each(["-1", "1.5", "1e3", "0x10", "ten", "1 2", "٣", "9".repeat(20), "1000000001", "0"])(
+    "%p is refused",
+    (text) => {
+      expect(faultsOf({ PARLEY_TURN_SECONDS_MAX: text })).toEqual([
+        "PARLEY_TURN_SECONDS_MAX must be a whole number from 1 to 1000000000",
+      ]);
+    },
+  );
+
+  test("no grace at shutdown is a choice", () => {
+    expect(loadConfig({ PARLEY_SHUTDOWN_SECONDS: "0" }).limits.shutdownSeconds).toBe(0);
+  });
+});
+
+describe("faults", () => {
+  test("are reported all at once, each naming its variable and none showing a secret", () => {
+    const faults = faultsOf({
+      PORT: "70000",
+      PARLEY_HOST: "0.0.0.0",
+      DATABASE_URL: "postgres://me:SECRET@db/parley",
+      OPENAI_BASE_URL: "ftp://SECRET.example",
+      PARLEY_FALLBACK_API_KEYS: "SECRET,SECRET",
+      PARLEY_FALLBACK_MODELS: "m@http://:bad",
+      PARLEY_WINDOW_TOKENS: "SECRET",
+      PARLEY_BODY_BYTES_MAX: "-1",
+    });
+    for (const variable of [
+      "PORT",
+      "PARLEY_HOST",
+      "DATABASE_URL",
+      "OPENAI_BASE_URL",
+      "PARLEY_FALLBACK_API_KEYS",
+      "PARLEY_FALLBACK_MODELS",
+      "PARLEY_WINDOW_TOKENS",
+      "PARLEY_BODY_BYTES_MAX",
+    ]) {
+      expect(faults.filter((fault) => fault.startsWith(variable))).toHaveLength(1);
+    }
+    expect(faults.length).toBe(8);
+    expect(faults.join("\n")).not.toContain("SECRET");
+  });
+
+  test.each([
+    "short",
+    "fifteen-letters",
+    "with a space in it",
+    "with-ümlaut-in-the-key",
+    "0123456789abcdef,short",
+  ])("the API key %p is refused and not repeated", (keys) => {
+    const faults = faultsOf({ PARLEY_API_KEYS: keys });
+    expect(faults).toEqual(["PARLEY_API_KEYS: each key needs at least 16 visible ASCII characters"]);
+  });
+
+  test("a model without a place to ask is one", () => {
+    expect(faultsOf({ PARLEY_MODEL: "gpt-5" })).toHaveLength(1);
+    expect(faultsOf({ PARLEY_FALLBACK_MODELS: "gpt-5" })).toHaveLength(1);
+    expect(faultsOf({ PARLEY_MODEL: "embedded" })).toEqual([]);
+  });
+});
+
+describe("the host", () => {
+  test.each(["127.0.0.1", "localhost", "::1", "127.8.9.10"])("%s needs no key", (host) => {
+    expect(faultsOf({ PARLEY_HOST: host })).toEqual([]);
+  });
+
+  test.each(["0.0.0.0", "::", "10.1.2.3", "parley.example", "127.0.0.1.example", "localhost.example"])(
+    "%s needs one",
+    (host) => {
+      expect(faultsOf({ PARLEY_HOST: host })).toHaveLength(1);
+      expect(faultsOf({ PARLEY_HOST: host, PARLEY_API_KEYS: "0123456789abcdef" })).toEqual([]);
+      expect(isLoopback(host)).toBe(false);
+    },
+  );
+});
+
+describe("API keys", () => {
+  test("have the role that stands before them, service if none", () => {
+    const { apiKeys } = loadConfig({
+      PARLEY_API_KEYS: "0123456789abcdef, admin:0123456789abcdefg ,service:0123456789abcdefgh,,",
+    });
+    expect(apiKeys).toEqual([
+      { role: "service", secret: "0123456789abcdef" },
+      { role: "admin", secret: "0123456789abcdefg" },
+      { role: "service", secret: "0123456789abcdefgh" },
+    ]);
+  });
+});
+
+describe("models", () => {
+  test("a key alone means OpenAI", () => {
+    expect(loadConfig({ OPENAI_API_KEY: "sk-x" }).models).toEqual([
+      { model: "gpt-5-mini", baseUrl: null, apiKey: "sk-x" },
+    ]);
+  });
+
+  test("a base URL alone is a server that needs no key", () => {
+    expect(
+      loadConfig({ OPENAI_BASE_URL: "http://localhost:11434/v1", PARLEY_MODEL: "llama" }).models,
+    ).toEqual([{ model: "llama", baseUrl: "http://localhost:11434/v1", apiKey: null }]);
+  });
+
+  test("embedded wins over both", () => {
+    expect(loadConfig({ OPENAI_API_KEY: "sk-x", PARLEY_MODEL: "embedded" }).models).toEqual([]);
+  });
+
+  test("fallbacks follow in order; at another place the first one's key is not sent", () => {
+    const { models } = loadConfig({
+      OPENAI_API_KEY: "sk-first",
+      PARLEY_FALLBACK_MODELS: "small, other@https://two.example/v1,third@http://three.example/v1",
+      PARLEY_FALLBACK_API_KEYS: ",,sk-third",
+    });
+    expect(models.slice(1)).toEqual([
+      { model: "small", baseUrl: null, apiKey: "sk-first" },
+      { model: "other", baseUrl: "https://two.example/v1", apiKey: null },
+      { model: "third", baseUrl: "http://three.example/v1", apiKey: "sk-third" },
+    ]);
+  });
+});
+
+describe("what is printed", () => {
+  test("names every variable and masks every secret", () => {
+    const config = loadConfig({
+      OPENAI_API_KEY: "SECRET-of-openai",
+      OPENAI_BASE_URL: "https://user:SECRET@gateway.example/v1?key=SECRET",
+      PARLEY_FALLBACK_MODELS: "other@https://x:SECRET@two.example/v1?k=SECRET",
+      PARLEY_FALLBACK_API_KEYS: "SECRET-of-two",
+      PARLEY_API_KEYS: "SECRET-0123456789,admin:SECRET-9876543210",
+      PARLEY_TURN_SECONDS_MAX: "33",
+    });
+    const lines = describeConfig(config);
+    const printed = lines.map(([name, value]) => `${name}=${value}`).join("\n");
+    expect(printed).not.toContain("SECRET");
+    expect(printed).toContain("OPENAI_BASE_URL=https://gateway.example/v1");
+    expect(printed).toContain("OPENAI_API_KEY=********");
+    expect(printed).toContain("PARLEY_TURN_SECONDS_MAX=33");
+    const names = lines.map(([name]) => name);
+    expect(new Set(names).size).toBe(names.length);
+    for (const name of [
+      "PARLEY_HOST",
+      "PORT",
+      "PARLEY_DATA_DIR",
+      "PARLEY_MODEL",
+      "PARLEY_API_KEYS",
+      "PARLEY_SYSTEM_PROMPT",
+    ]) {
+      expect(names).toContain(name);
+    }
+    expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
+      7 + Object.keys(config.limits).length,
+    );
+  });
+});
