@@ -22,6 +22,8 @@ export async function run(args: string[]): Promise<void> {
   takesNoArguments(args);
   const config = loadConfig();
   const log = createLog();
+  // From now on, so that a signal in the middle of the start ends it in order too.
+  const signalled = nextSignal();
   const services = await open(config, log);
   const server = listen(config, services);
   const address = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${server.port}`;
@@ -31,7 +33,7 @@ export async function run(args: string[]): Promise<void> {
   // The first turn would wait for the tokenizer; the first answer to a probe shouldn't.
   setTimeout(loadTokenizer, 1_000).unref();
 
-  const signal = await nextSignal();
+  const signal = await signalled;
   log.info({ event: "stopping", signal, turns: services.turns.count }, "stopping");
   services.readiness.stopServing();
   await services.stop();
