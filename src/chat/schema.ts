@@ -15,7 +15,10 @@ export const userId = () =>
   });
 
 const conversationId = () =>
-  idParam({ description: "The conversation to go on with. Leave it out to start a new conversation." });
+  text({
+    maxLength: 200,
+    description: "The conversation to go on with. Leave it out to start a new conversation.",
+  });
 
 const message = (limits: Limits) =>
   text({

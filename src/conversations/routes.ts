@@ -3,12 +3,11 @@ import type { Authenticate } from "../auth/principal.ts";
 import { toIdempotency } from "../chat/idempotency.ts";
 import type { RunningTurns } from "../chat/running-turns.ts";
 import { AppError } from "../errors.ts";
-import { fromCursor, toCursor } from "../http/cursor.ts";
-import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
 import { newId } from "../ids.ts";
 import type { ConversationCursor, ConversationRecord, Scope, Store } from "../storage/store.ts";
+import { conversationCursor, messageCursor } from "./cursors.ts";
 import { docs } from "./docs.ts";
 import { exportJson, exportMarkdown } from "./export.ts";
 import {
@@ -74,13 +73,13 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
         const { next, ...page } = await store.conversations(principal.scope, {
           user_id: query.user_id ?? null,
           limit: Number(query.limit ?? pageSize),
-          after: query.after === undefined ? null : conversationCursor(query.after),
+          after: query.after === undefined ? null : afterCursor(query.after),
           q: query.q?.trim() || null,
         });
         return {
           conversations: page.conversations.map(toConversation),
           has_more: next !== null,
-          next_after: next && toCursor(next.last_active_ms, next.id),
+          next_after: next && conversationCursor.write([next.last_active_ms, next.id]),
         };
       },
       { query: conversationsQuery, response: { 200: conversationPage }, detail: docs.list },
@@ -97,11 +96,11 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
     .get(
       "/conversations/:id/messages",
       async ({ principal, params, query }) => {
-        const before = query.before === undefined ? null : messageCursor(query.before);
+        const [before] = messageCursor.read(query.before ?? "") ?? [null];
         const found = await find(principal.scope, params.id);
         const page = await messagesOf(found.id, Number(query.limit ?? pageSize), before);
         const oldest = page.messages[0];
-        return { ...page, next_before: page.has_more && oldest ? toCursor(oldest.seq) : null };
+        return { ...page, next_before: page.has_more && oldest ? messageCursor.write([oldest.seq]) : null };
       },
       {
         params: conversationParams,
@@ -181,20 +180,7 @@ const unknownConversation = (): never => {
   throw new AppError("not_found", { detail: "There is no such conversation." });
 };
 
-const badCursor = (path: string): never => {
-  throw invalidRequest([{ path, message: "must be a cursor from the page before" }]);
-};
-
-function conversationCursor(cursor: string): ConversationCursor {
-  const [last_active_ms, id, ...rest] = fromCursor(cursor) ?? [];
-  if (!Number.isSafeInteger(last_active_ms) || typeof id !== "string" || rest.length > 0) {
-    return badCursor("query.after");
-  }
-  return { last_active_ms: last_active_ms as number, id };
-}
-
-function messageCursor(cursor: string): number {
-  const [seq, ...rest] = fromCursor(cursor) ?? [];
-  if (!Number.isSafeInteger(seq) || rest.length > 0) return badCursor("query.before");
-  return seq as number;
+function afterCursor(cursor: string): ConversationCursor | null {
+  const position = conversationCursor.read(cursor);
+  return position && { last_active_ms: position[0], id: position[1] };
 }

@@ -8,11 +8,13 @@ import {
   integer,
   metadata,
   nullable,
+  queryCursor,
   queryInteger,
   strictObject,
   text,
   time,
 } from "../http/strict.ts";
+import { conversationCursor, messageCursor } from "./cursors.ts";
 
 const title = () =>
   nullable(
@@ -71,12 +73,11 @@ const limit = () =>
     default: 20,
     description: "How many at most, 1 to 100; 20 if left out.",
   });
-const cursor = (description: string) => t.Optional(text({ minLength: 1, maxLength: 300, description }));
 
 export const conversationsQuery = strictObject({
   user_id: t.Optional(userId()),
   limit: limit(),
-  after: cursor("The `next_after` of the page before."),
+  after: queryCursor(conversationCursor, "The `next_after` of the page before."),
   q: t.Optional(
     text({ maxLength: 500, description: "Words to find in titles and messages, the last one as a prefix." }),
   ),
@@ -95,7 +96,7 @@ export const conversationPage = strictObject(
 
 export const messagesQuery = strictObject({
   limit: limit(),
-  before: cursor("The `next_before` of the page before."),
+  before: queryCursor(messageCursor, "The `next_before` of the page before."),
 });
 
 export const messagePage = strictObject(

@@ -85,5 +85,6 @@ function messageOf({ type, schema, message }: ValueError): string {
 
 function formatMessage(format: string): string {
   const range = /^integer-from-(\d+)-to-(\d+)$/.exec(format);
+  if (format.endsWith("-cursor")) return "must be a cursor from the page before";
   return range ? `must be a whole number from ${range[1]} to ${range[2]}` : textFault;
 }

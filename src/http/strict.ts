@@ -2,6 +2,7 @@
 import { FormatRegistry, type TProperties, Type } from "@sinclair/typebox";
 import { t } from "elysia";
 import { type IdKind, idPattern } from "../ids.ts";
+import type { CursorKind } from "./cursor.ts";
 
 FormatRegistry.Set("text", (value) => value.isWellFormed() && !value.includes("\0"));
 
@@ -28,8 +29,8 @@ export const text = (options: Words & { minLength?: number; maxLength?: number; 
 /** An id in an answer; in requests ids are `idParam`, because one of the wrong form is simply unknown. */
 export const id = (kind: IdKind, words: Words = {}) => t.String({ pattern: idPattern(kind), ...words });
 
-/** An id as a client sends it. */
-export const idParam = (words: Words = {}) => text({ maxLength: 200, ...words });
+/** An id in a path, as a client sends it. */
+export const idParam = (words: Words = {}) => t.String(words);
 
 /** Unix seconds. */
 export const time = (words: Words = {}) => Type.Integer({ minimum: 0, ...words });
@@ -56,6 +57,12 @@ function queryIntegerFormat(minimum: number, maximum: number): string {
   return name;
 }
 
+/** A cursor in a query string. */
+export function queryCursor(kind: CursorKind<unknown>, description: string) {
+  FormatRegistry.Set(kind.name, (value) => kind.read(value) !== null);
+  return t.Optional(t.String({ format: kind.name, documented: { type: "string", description } }));
+}
+
 /** At most 16 pairs, keys of 64 and string values of 512 characters. */
 export const metadata = () =>
   Type.Unsafe<Record<string, string>>({
@@ -67,4 +74,4 @@ export const metadata = () =>
   });
 
 /** No key may be one that objects treat specially, or hold what `text` refuses. */
-const metadataKey = "^(?!__proto__$)[^\\u0000\\ud800-\\udfff]{1,64}$";
+const metadataKey = "^(?!__proto__$)(?:[^\\u0000\\ud800-\\udfff]|[\\ud800-\\udbff][\\udc00-\\udfff]){1,64}$";

@@ -633,10 +633,16 @@ describe("the query of the lists", () => {
     ["q=%00", `query.q ${noText}`],
     [`q=${"x".repeat(501)}`, "query.q must have at most 500 characters"],
     ["q=a&q=b", "query.q must be given once"],
-    ["after=", "query.after must not be empty"],
+    ["after=", `query.after ${badCursor}`],
     ["after=garbage", `query.after ${badCursor}`],
+    [
+      "after=garbage&limit=0&user_id=",
+      `query.after ${badCursor}`,
+      `query.limit ${range}`,
+      "query.user_id must not be empty",
+    ],
     ["after=%F0%9F%98%80", `query.after ${badCursor}`],
-    [`after=${"x".repeat(301)}`, "query.after must have at most 300 characters"],
+    [`after=${"x".repeat(301)}`, `query.after ${badCursor}`],
     [`after=${cursor("text")}`, `query.after ${badCursor}`],
     [`after=${cursor({ a: 1 })}`, `query.after ${badCursor}`],
     [`after=${cursor([])}`, `query.after ${badCursor}`],
@@ -671,13 +677,13 @@ describe("the query of the lists", () => {
   });
 
   const messageRows: [query: string, ...faults: Faults][] = [
-    ["before=", "query.before must not be empty"],
+    ["before=", `query.before ${badCursor}`],
     ["before=garbage", `query.before ${badCursor}`],
     [`before=${conversationCursor}`, `query.before ${badCursor}`],
     [`before=${cursor(["5"])}`, `query.before ${badCursor}`],
     [`before=${messageCursor}&before=${messageCursor}`, "query.before must be given once"],
     ["after=x", "query.after is not a known property"],
-    ["limit=x&before=", `query.limit ${range}`, "query.before must not be empty"],
+    ["limit=x&before=", `query.limit ${range}`, `query.before ${badCursor}`],
   ];
   test.each(messageRows)("/v1/conversations/:id/messages?%s", async (query, ...faults) => {
     await expectProblem({ path: `/v1/conversations/${someConversation}/messages?${query}`, faults });
