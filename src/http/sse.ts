@@ -68,9 +68,10 @@ export async function* tail(
     wake.wake();
   };
   let sentMs = performance.now();
-  const timer = setInterval(() => {
-    if (performance.now() - sentMs >= heartbeatMs - 50) wake.wake();
-  }, heartbeatMs / 4);
+  const isSilent = (): boolean => performance.now() - sentMs >= heartbeatMs - 50;
+  const stopBeating = onBeat(() => {
+    if (isSilent()) wake.wake();
+  });
   reply.watch(wake);
   signal.addEventListener("abort", leave);
   try {
@@ -87,17 +88,35 @@ export async function* tail(
         return;
       } else {
         await wake.wait();
-        if (reply.length <= offset && !reply.ended && performance.now() - sentMs >= heartbeatMs - 50) {
+        if (reply.length <= offset && !reply.ended && isSilent()) {
           sentMs = performance.now();
           yield heartbeat;
         }
       }
     }
   } finally {
-    clearInterval(timer);
+    stopBeating();
     reply.unwatch(wake);
     signal.removeEventListener("abort", leave);
   }
+}
+
+/** What looks for silence in all open streams: one timer, because one for each would cost as much as a token. */
+const beats = new Set<() => void>();
+let beating: Timer | null = null;
+
+/** Calls back several times a heartbeat until the returned function is called. */
+function onBeat(beat: () => void): () => void {
+  beats.add(beat);
+  beating ??= setInterval(() => {
+    for (const each of beats) each();
+  }, heartbeatMs / 4);
+  return () => {
+    beats.delete(beat);
+    if (beats.size > 0 || beating === null) return;
+    clearInterval(beating);
+    beating = null;
+  };
 }
 
 /** On resume its id is the offset resumed from: a cut right after it must not repeat text. */

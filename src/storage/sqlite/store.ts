@@ -12,7 +12,9 @@ import type { Writes } from "./writes.ts";
 /** Writes that may wait: two for each turn that may run, and some. */
 const writeQueueMax = 30_000;
 /** So few that a turn's start, which waits for the batch before it, doesn't wait long. */
-const checkpointsPerCall = 64;
+const checkpointsPerCall = 128;
+/** Under load a turn waits at most so long for its commit to be shared. */
+const commitEveryMs = 10;
 const readQueueMax = 1_000;
 
 /** In the binary, entry points lie as they do under `src/`, where `main.ts` is; nothing of the disk is looked at. */
@@ -25,12 +27,12 @@ const workerUrl = (name: string): string =>
  */
 export async function openSqliteStore(dataDir: string): Promise<Store> {
   const unlock = lockDataDir(dataDir);
-  const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writeQueueMax);
+  const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writeQueueMax, commitEveryMs);
   let reader: WorkerClient<Reads>;
   let db: Database;
   try {
     await writer.ready;
-    reader = new WorkerClient<Reads>(workerUrl("reader.ts"), dataDir, readQueueMax);
+    reader = new WorkerClient<Reads>(workerUrl("reader.ts"), dataDir, readQueueMax, 0);
     await reader.ready;
     db = openForReading(dataDir);
   } catch (error) {

@@ -20,14 +20,21 @@ export class WorkerClient<Ops extends Operations> {
   readonly #laterQueue: Waiting[] = [];
   readonly #ready = Promise.withResolvers<void>();
   #underWay: Waiting[] = [];
+  #sentMs = 0;
+  #gathering: Timer | null = null;
   #idle: PromiseWithResolvers<void> | null = null;
   #failed: AppError | null = null;
 
-  /** @param queueMax calls that may wait at most */
+  /**
+   * @param queueMax calls that may wait at most
+   * @param batchEveryMs under load, the least time from one batch to the next: a commit of several writes costs
+   * little more than one of a single write (the method of PostgreSQL's `commit_delay`). A lone call never waits.
+   */
   constructor(
     url: string,
     dataDir: string,
     readonly queueMax: number,
+    readonly batchEveryMs: number,
   ) {
     this.#worker = new Worker(url);
     this.#worker.onmessage = ({ data }: MessageEvent<string>) => this.#receive(JSON.parse(data));
@@ -58,7 +65,7 @@ export class WorkerClient<Ops extends Operations> {
 
   /** Waits for what is queued, then ends the worker. */
   async close(): Promise<void> {
-    if (!this.#failed && this.#underWay.length > 0) {
+    if (!this.#failed && (this.#underWay.length > 0 || this.#gathering !== null)) {
       this.#idle = Promise.withResolvers();
       await this.#idle.promise;
     }
@@ -72,18 +79,27 @@ export class WorkerClient<Ops extends Operations> {
     }
     return new Promise((resolve, reject) => {
       queue.push({ operation, args, resolve: resolve as (value: unknown) => void, reject });
-      if (this.#underWay.length === 0) this.#send();
+      if (this.#underWay.length === 0) this.#sendSoon();
     });
   }
 
+  /** Sends what is queued, or gathers more for as long as the last batch is too recent. */
+  #sendSoon(): void {
+    const waitMs = this.#queue.length >= batchMax ? 0 : this.#sentMs + this.batchEveryMs - performance.now();
+    if (waitMs > 0) {
+      this.#gathering ??= setTimeout(() => this.#send(), waitMs);
+    } else {
+      this.#send();
+    }
+  }
+
   #send(): void {
+    if (this.#gathering !== null) clearTimeout(this.#gathering);
+    this.#gathering = null;
+    this.#sentMs = performance.now();
     this.#underWay = this.#queue.splice(0, batchMax - 1);
     const later = this.#laterQueue.shift();
     if (later !== undefined) this.#underWay.push(later);
-    if (this.#underWay.length === 0) {
-      this.#idle?.resolve();
-      return;
-    }
     const calls = this.#underWay.map(({ operation, args }): Call => ({ operation, args }));
     this.#worker.postMessage(JSON.stringify(calls));
   }
@@ -95,7 +111,9 @@ export class WorkerClient<Ops extends Operations> {
       return;
     }
     const answered = this.#underWay;
-    this.#send();
+    this.#underWay = [];
+    if (this.#queue.length + this.#laterQueue.length > 0) this.#sendSoon();
+    else this.#idle?.resolve();
     answered.forEach((waiting, index) => {
       const answer = message[index]!;
       if (answer.ok) waiting.resolve(answer.value);
@@ -118,6 +136,8 @@ export class WorkerClient<Ops extends Operations> {
     this.#failed = error;
     this.#ready.reject(new Error(reason));
     for (const waiting of [...this.#underWay, ...this.#queue, ...this.#laterQueue]) waiting.reject(error);
+    if (this.#gathering !== null) clearTimeout(this.#gathering);
+    this.#gathering = null;
     this.#underWay = [];
     this.#queue.length = 0;
     this.#laterQueue.length = 0;
