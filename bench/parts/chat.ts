@@ -20,9 +20,9 @@ const load = {
 export const chat: Part = {
   name: "chat",
   async run(bench: Bench): Promise<Row[]> {
-    const onDisk = await bench.service(burst);
-    const inMemory = await bench.service(burst, { directory: bench.directory("memory") });
-    const passThrough = await bench.passThrough(burst);
+    const onDisk = await bench.service();
+    const inMemory = await bench.service({ directory: bench.directory("memory") });
+    const passThrough = await bench.passThrough();
     const perSecond = async ({ port }: Server, answer: Load["answer"]): Promise<number> => {
       const { answered, failed, seconds } = await bench.load({ ...load, port, answer });
       if (failed > 0) throw new Error(`${failed} answers failed`);

@@ -56,7 +56,7 @@ async function medians(bench: Bench, conversations: number): Promise<Record<stri
   const startedAt = performance.now();
   await bench.run("fill.ts", join(directory, "data"), String(conversations));
   bench.note(`${conversations} conversations in ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
-  const service = await bench.service(burst, { directory });
+  const service = await bench.service({ directory });
   const paths: Record<string, string> = {
     "page of 20, the first": path({}),
     "page of 20, deep": path({ after: await cursorAt(service, Math.min(deepest, conversations / 2)) }),

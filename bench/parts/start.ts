@@ -3,7 +3,6 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { residentBytes } from "../support/accounting.ts";
 import { type Bench, binaryCommand, binaryPath, type Part, scriptCommand } from "../support/bench.ts";
-import { burst } from "../support/reply-shape.ts";
 import { median } from "../support/statistics.ts";
 import { mebibytes, milliseconds, type Row } from "../support/table.ts";
 
@@ -36,7 +35,7 @@ async function startOften(bench: Bench, command: string[]): Promise<Start> {
   let bytes = 0;
   for (let count = 0; count < starts; count += 1) {
     const startedAt = performance.now();
-    const server = await bench.service(burst, { directory, command });
+    const server = await bench.service({ directory, command });
     ms.push(performance.now() - startedAt);
     if (count === starts - 1) {
       await Bun.sleep(idleMs);

@@ -13,12 +13,16 @@ interface Streaming {
   ratioMax: number;
 }
 
+const path = "/v1/chat/stream";
+
 const streamPart = ({ name, what, reply, load, ratioMax }: Streaming): Part => ({
   name,
   async run(bench: Bench): Promise<Row[]> {
-    const service = await bench.service(reply);
-    const passThrough = await bench.passThrough(reply);
-    const common = { ...load, method: "POST", path: "/v1/chat/stream", reply, readEvery: 16 } as const;
+    const service = await bench.service();
+    const passThrough = await bench.passThrough();
+    await bench.warmUp(service, path, "turn-stream");
+    await bench.warmUp(passThrough, path, "model-bytes");
+    const common = { ...load, method: "POST", path, reply, readEvery: 16 } as const;
     const secondsPerToken = async (load: Load, pid: number): Promise<number> =>
       (await bench.measure({ pid, port: load.port }, load)).secondsPerAnswer / reply.tokens;
 

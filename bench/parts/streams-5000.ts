@@ -24,14 +24,17 @@ const load: Omit<Load, "port" | "answer"> = {
   readEvery: 1,
 };
 
+/** For what the warm-up left behind to be collected. */
+const restMs = 3000;
+
 interface Measured {
   result: LoadResult;
   bytesPerStream: number;
 }
 
 async function measure(bench: Bench, server: Server, answer: Load["answer"]): Promise<Measured> {
-  const warmUp = await bench.load({ ...load, port: server.port, answer, clients: 200 });
-  if (warmUp.failed > 0) throw new Error("the warm-up failed");
+  await bench.warmUp(server, load.path, answer);
+  await Bun.sleep(restMs);
   const before = residentBytes(server.pid);
   const mostSeen = watchMemory(server.pid);
   const result = await bench.load({ ...load, port: server.port, answer });
@@ -41,10 +44,10 @@ async function measure(bench: Bench, server: Server, answer: Load["answer"]): Pr
 export const streams5000: Part = {
   name: "streams-5000",
   async run(bench: Bench): Promise<Row[]> {
-    const passThrough = await bench.passThrough(slow);
+    const passThrough = await bench.passThrough();
     const peer = await measure(bench, passThrough, "model-bytes");
     await bench.stop(passThrough);
-    const service = await bench.service(slow);
+    const service = await bench.service();
     const own = await measure(bench, service, "turn-stream");
     await bench.stop(service);
 
@@ -76,7 +79,7 @@ export const streams5000: Part = {
 
 /** Bun's `fetch` runs 256 requests at once by default and queues the rest: the service must have lifted that. */
 async function repliesAtOnce(bench: Bench): Promise<Row> {
-  const service = await bench.service(tenSeconds);
+  const service = await bench.service();
   const replies = 2000;
   const result = await bench.load({
     ...load,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { cpuSeconds } from "./accounting.ts";
 import type { Load, LoadResult } from "./load.ts";
 import { freePort, Processes, type Server } from "./processes.ts";
-import { pathOf, type ReplyShape } from "./reply-shape.ts";
+import { burst, pathOf } from "./reply-shape.ts";
 import type { Row } from "./table.ts";
 
 export interface Options {
@@ -23,6 +23,8 @@ const root = join(import.meta.dir, "../..");
 export const binaryPath = join(root, "dist/parley");
 export const scriptCommand = [process.execPath, join(root, "src/main.ts"), "serve"];
 export const binaryCommand = [binaryPath, "serve"];
+
+const warmUpSeconds = 5;
 
 /** Writes behind an answer are let finish before a server's CPU time is read. */
 const settleMs = 300;
@@ -44,17 +46,18 @@ export class Bench {
   }
 
   /** The service on an empty data directory, or on the one given. */
-  async service(
-    reply: ReplyShape,
-    { directory = this.processes.directory(), command = this.command, env = {} }: ServiceOptions = {},
-  ): Promise<Server> {
+  async service({
+    directory = this.processes.directory(),
+    command = this.command,
+    env = {},
+  }: ServiceOptions = {}): Promise<Server> {
     return this.processes.healthy(
       command,
       {
         PORT: String(freePort()),
         PARLEY_DATA_DIR: join(directory, "data"),
         OPENAI_API_KEY: "bench",
-        OPENAI_BASE_URL: await this.modelUrl(reply),
+        OPENAI_BASE_URL: await this.modelUrl(),
         PARLEY_MODEL: "bench",
         PARLEY_SHUTDOWN_SECONDS: "1",
         NODE_ENV: "production",
@@ -64,9 +67,9 @@ export class Bench {
     );
   }
 
-  async passThrough(reply: ReplyShape): Promise<Server> {
+  async passThrough(): Promise<Server> {
     const script = join(import.meta.dir, "pass-through.ts");
-    return this.processes.announced([process.execPath, script, await this.modelUrl(reply)], {
+    return this.processes.announced([process.execPath, script, await this.modelUrl()], {
       BUN_CONFIG_MAX_HTTP_REQUESTS: "65535",
     });
   }
@@ -85,11 +88,30 @@ export class Bench {
     return this.options.binary ? binaryCommand : scriptCommand;
   }
 
+  /** Lets the model speak in the load's shape, and puts the load on a server. */
   async load(load: Load): Promise<LoadResult> {
     this.client ??= this.processes.client();
+    await fetch(await this.modelUrl(pathOf(load.reply)), { method: "PUT" });
     const result = await this.client(load);
     for (const failure of result.failures) this.note(`failed: ${failure.slice(0, 500)}`);
     return result;
+  }
+
+  /** Lets a server's code be compiled as far as it gets in a longer life: turns of one burst are the quickest way. */
+  async warmUp({ port }: Server, path: string, answer: Load["answer"]): Promise<void> {
+    const { failed } = await this.load({
+      port,
+      method: "POST",
+      path,
+      answer,
+      reply: burst,
+      clients: 64,
+      startEveryMs: 0,
+      requestsPerClient: 5000,
+      seconds: warmUpSeconds,
+      readEvery: 1,
+    });
+    if (failed > 0) throw new Error(`${failed} answers failed while warming up`);
   }
 
   /** Puts a load on a server and reads what CPU time it cost. */
@@ -123,12 +145,10 @@ export class Bench {
     this.processes.killAll();
   }
 
-  private async modelUrl(reply: ReplyShape): Promise<string> {
-    this.modelServer ??= this.processes.announced([
-      process.execPath,
-      join(import.meta.dir, "model-server.ts"),
-    ]);
-    return `http://127.0.0.1:${(await this.modelServer).port}${pathOf(reply)}`;
+  private async modelUrl(path = "/v1"): Promise<string> {
+    const script = join(import.meta.dir, "model-server.ts");
+    this.modelServer ??= this.processes.announced([process.execPath, script]);
+    return `http://127.0.0.1:${(await this.modelServer).port}${path}`;
   }
 }
 

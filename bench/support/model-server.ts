@@ -1,12 +1,13 @@
 /**
  * The model of the bench: OpenAI's streaming protocol from prebuilt buffers on a bare TCP socket, so that its own
- * work stays small beside the servers under test. The path names the reply's shape (reply-shape.ts); the first token
- * is sent at once, so that every wait a client sees was added by the server between them.
+ * work stays small beside the servers under test. `PUT /64x30` sets what it says from then on (reply-shape.ts), so that
+ * a server warmed up by one shape can be measured with another. The first token is sent at once: every wait that a
+ * client sees was added by the server between them.
  *
  * A process of its own: prints its port as its first line.
  */
 import type { Socket } from "bun";
-import { type ReplyShape, shapeOf, tokensOf } from "./reply-shape.ts";
+import { burst, type ReplyShape, shapeOf, tokensOf } from "./reply-shape.ts";
 
 interface Script {
   everyMs: number;
@@ -53,17 +54,7 @@ function scriptFor(shape: ReplyShape): Script {
   return { everyMs: shape.everyMs, writes: writes.map((text) => Buffer.from(text)) };
 }
 
-const scripts = new Map<string, Script>();
-
-function scriptAt(path: string): Script | null {
-  const known = scripts.get(path);
-  if (known !== undefined) return known;
-  const shape = shapeOf(path);
-  if (shape === null) return null;
-  const script = scriptFor(shape);
-  scripts.set(path, script);
-  return script;
-}
+let current = scriptFor(burst);
 
 type Client = Socket<Connection>;
 
@@ -114,15 +105,20 @@ function receive(socket: Client, bytes: Buffer): void {
   if (headEnd < 0) return;
   const requestHead = connection.received.slice(0, headEnd);
   const length = Number(/\r\ncontent-length: *(\d+)/i.exec(requestHead)?.[1] ?? Number.NaN);
-  const path = requestHead.split(" ", 2)[1] ?? "";
-  const script = scriptAt(path);
-  if (Number.isNaN(length) || script === null || !path.endsWith("/chat/completions")) {
-    socket.end("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+  const [method, path = ""] = requestHead.split(" ", 2);
+  if (method === "PUT") {
+    const shape = shapeOf(path);
+    if (shape !== null) current = scriptFor(shape);
+    socket.end(`HTTP/1.1 ${shape === null ? 400 : 200} -\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+    return;
+  }
+  if (Number.isNaN(length) || path !== "/v1/chat/completions") {
+    socket.end("HTTP/1.1 400 -\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     return;
   }
   if (connection.received.length < headEnd + 4 + length) return;
   connection.received = "";
-  connection.script = script;
+  connection.script = current;
   connection.step = 0;
   advance(socket, Math.max(ticked, now()));
 }

@@ -28,11 +28,11 @@ export const tokensOf = ({ tokens }: ReplyShape): string[] =>
 
 export const textOf = (shape: ReplyShape): string => tokensOf(shape).join("");
 
-/** The path under which the model server answers in this shape, such as `/64x30/v1`. */
-export const pathOf = ({ tokens, everyMs }: ReplyShape): string => `/${tokens}x${everyMs}/v1`;
+/** The path whose PUT tells the model server to answer in this shape from now on, such as `/64x30`. */
+export const pathOf = ({ tokens, everyMs }: ReplyShape): string => `/${tokens}x${everyMs}`;
 
-/** The shape that a request's path asks for. */
+/** The shape that such a path names. */
 export function shapeOf(path: string): ReplyShape | null {
-  const [, tokens, everyMs] = /^\/(\d{1,4})x(\d{1,5})\//.exec(path) ?? [];
+  const [, tokens, everyMs] = /^\/(\d{1,4})x(\d{1,5})$/.exec(path) ?? [];
   return tokens === undefined ? null : { tokens: Number(tokens), everyMs: Number(everyMs) };
 }
