@@ -24,11 +24,11 @@ import {
 import { cutWords } from "./words.ts";
 
 /** Up to so many matches are collected and sorted; where there are more, the conversations are walked instead. */
-const sortedMatchesMax = 10_000;
+const defaultSortedMatchesMax = 100_000;
 
 export type Reads = ReturnType<typeof createReads>;
 
-export function createReads(db: Database) {
+export function createReads(db: Database, sortedMatchesMax = defaultSortedMatchesMax) {
   const inScope = "c.workspace_id = $workspace_id and ($user_id is null or c.user_id = $user_id)";
   const turnById = db.query<TurnRow, SQLQueryBindings>(`${selectTurn} where t.id = $id and ${inScope}`);
   const runningElsewhere = db.query<TurnRow, SQLQueryBindings>(
@@ -55,16 +55,27 @@ export function createReads(db: Database) {
   const countMessageMatches = countMatches("message_words");
   const countTitleMatches = countMatches("title_words");
 
-  /** The page of conversations that meet a condition, by the index of the activity order. */
-  function page(scope: Scope, query: ConversationQuery, condition: string, bindings: Record<string, string>) {
+  /**
+   * A page of conversations in the order of activity.
+   * @param from what is gone through: all conversations by the index of their order, or matches, which are then sorted
+   */
+  function page(
+    scope: Scope,
+    query: ConversationQuery,
+    {
+      from = "",
+      where = "",
+      bindings = {},
+    }: { from?: string; where?: string; bindings?: Record<string, string> },
+  ) {
     const { limit, after } = query;
     const user_id = scope.user_id ?? query.user_id;
     const rows = db
       .query<ConversationRow, SQLQueryBindings>(
-        `select ${conversationColumns} from conversations c where c.workspace_id = $workspace_id
+        `select ${conversationColumns} from ${from} conversations c where c.workspace_id = $workspace_id
          ${user_id === null ? "" : "and c.user_id = $user_id"}
          ${after === null ? "" : "and (c.last_active_ms, c.id) < ($after_ms, $after_id)"}
-         ${condition} order by c.last_active_ms desc, c.id desc limit $limit`,
+         ${where} order by c.last_active_ms desc, c.id desc limit $limit`,
       )
       .all({
         workspace_id: scope.workspace_id,
@@ -98,7 +109,7 @@ export function createReads(db: Database) {
     },
 
     conversations(scope: Scope, query: ConversationQuery): ConversationPage {
-      return page(scope, query, "", {});
+      return page(scope, query, {});
     },
 
     /**
@@ -117,15 +128,11 @@ export function createReads(db: Database) {
       const count =
         countMessageMatches.get({ match, limit })!.count + countTitleMatches.get({ match, limit })!.count;
       if (count <= sortedMatchesMax) {
-        return page(
-          scope,
-          query,
-          `and c.n in (
-             select conversation_n from messages where n in (
-               select rowid from message_words where message_words match $match)
-             union select rowid from title_words where title_words match $match)`,
-          { match },
-        );
+        // A cross join is SQLite's word for going through its left side first.
+        const from = `(select conversation_n as n from messages where n in (
+             select rowid from message_words where message_words match $match)
+           union select rowid from title_words where title_words match $match) hits cross join`;
+        return page(scope, query, { from, where: "and c.n = hits.n", bindings: { match } });
       }
       const parts = words
         .split(" ")
@@ -133,14 +140,11 @@ export function createReads(db: Database) {
       const holdsAll = parts
         .map((_, index) => `instr(' ' || w.words || ' ', $word${index}) > 0`)
         .join(" and ");
-      return page(
-        scope,
-        query,
-        `and (exists (select 1 from title_words w where w.rowid = c.n and ${holdsAll})
+      const where = `and (exists (select 1 from title_words w where w.rowid = c.n and ${holdsAll})
           or exists (select 1 from messages m join message_words w on w.rowid = m.n
-                     where m.conversation_n = c.n and ${holdsAll}))`,
-        Object.fromEntries(parts.map((part, index) => [`word${index}`, part])),
-      );
+                     where m.conversation_n = c.n and ${holdsAll}))`;
+      const bindings = Object.fromEntries(parts.map((part, index) => [`word${index}`, part]));
+      return page(scope, query, { where, bindings });
     },
 
     messages(conversationId: string, limit: number, beforeSeq: number | null): MessagePage {
