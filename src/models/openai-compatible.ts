@@ -1,6 +1,6 @@
 /**
  * Any server that speaks OpenAI's chat completions: OpenAI, Azure and other gateways, Ollama, vLLM, llama.cpp,
- * LM Studio, OpenRouter. The `openai` SDK makes the request and names its errors; the stream, the timers and
+ * LM Studio, OpenRouter. The `openai` SDK addresses the requests and names the errors; the stream, the timers and
  * (in `retry.ts`) the retries are ours.
  *
  * Time limits: connecting, headers and the first progress together get `modelFirstByteSeconds`. Bun's `fetch` doesn't
@@ -8,7 +8,6 @@
  * connection, which has the other half. From then on each `modelIdleSeconds` must bring text, reasoning, a tool call,
  * the end or usage: comment pings and empty deltas are no progress.
  */
-import type { OpenAI } from "openai";
 import { APIError } from "openai/error";
 import type { ChatCompletionCreateParamsStreaming } from "openai/resources/chat/completions";
 import type { Limits, ModelTarget } from "../config.ts";
@@ -48,7 +47,7 @@ export function openAiCompatible(
     streamOptions: true,
     maxTokens: isOpenAi ? "max_completion_tokens" : "max_tokens",
   };
-  let client: Promise<OpenAI> | undefined;
+  let envelope: Promise<Envelope> | undefined;
 
   async function reply(
     request: ModelRequest,
@@ -76,8 +75,8 @@ export function openAiCompatible(
       giveUp(failure("model_unreachable", { code: "connect_timeout" }));
     }, half * 1000);
     try {
-      client ??= createClient(target, baseUrl, hostname);
-      const response = await send(await client, request, attempt.signal);
+      envelope ??= createEnvelope(target, baseUrl, hostname);
+      const response = await send(await envelope, request, attempt.signal);
       begun = true;
       clearTimeout(connecting);
       const connection = {
@@ -102,15 +101,11 @@ export function openAiCompatible(
   }
 
   /** The response of a request that was accepted, after leaving out what the server doesn't understand. */
-  async function send(openai: OpenAI, request: ModelRequest, signal: AbortSignal): Promise<Response> {
+  async function send(envelope: Envelope, request: ModelRequest, signal: AbortSignal): Promise<Response> {
     for (;;) {
       const spoken = { ...dialect };
       try {
-        // The SDK's timeout may not fire by itself: the largest that a timer takes.
-        const options = { signal, timeout: 2 ** 31 - 1 };
-        return await openai.chat.completions
-          .create(paramsOf(request, target.model, spoken), options)
-          .asResponse();
+        return await post(envelope, paramsOf(request, target.model, spoken), signal);
       } catch (error) {
         const better = learn(spoken, error);
         if (better === null) throw error;
@@ -148,11 +143,20 @@ function learn(spoken: Dialect, error: unknown): Partial<Dialect> | null {
   return null;
 }
 
-/** The SDK takes longer to load than the rest of the program, so it waits for the first request. */
-async function createClient({ apiKey }: ModelTarget, baseUrl: string, hostname: string): Promise<OpenAI> {
+/** What all requests to a target have in common. */
+interface Envelope {
+  url: string;
+  headers: Headers;
+}
+
+/**
+ * Lets the SDK address a request once: it would build the same URL and headers again for each, which costs as much as
+ * sending it. The SDK takes longer to load than the rest of the program, so it waits for the first request.
+ */
+async function createEnvelope({ apiKey }: ModelTarget, baseUrl: string, hostname: string): Promise<Envelope> {
   const { OpenAI } = await import("openai");
   const isAzure = hostname.endsWith(".azure.com");
-  return new OpenAI({
+  const client = new OpenAI({
     baseURL: baseUrl,
     // The SDK needs a string; without a key the header is left out.
     apiKey: apiKey ?? "none",
@@ -167,14 +171,33 @@ async function createClient({ apiKey }: ModelTarget, baseUrl: string, hostname: 
     webhookSecret: null,
     logLevel: "off",
     maxRetries: 0,
-    fetch: fetchBounded,
   });
+  const { url, req } = await client.buildRequest({ method: "post", path: "/chat/completions", body: {} });
+  return { url, headers: new Headers(req.headers) };
 }
 
-/** `fetch` without Bun's own idle limit, and with at most the beginning of an error's body. */
-async function fetchBounded(url: string | URL | Request, init?: RequestInit): Promise<Response> {
-  const response = await fetch(url, { ...init, timeout: false } as RequestInit);
-  if (response.ok || response.body === null) return response;
-  const text = await readText(response.body, errorBytesMax).catch(() => "");
-  return new Response(text, { status: response.status, headers: response.headers });
+/** @throws APIError for an answer of another status than 2xx, of whose body only the beginning is read */
+async function post(
+  { url, headers }: Envelope,
+  params: ChatCompletionCreateParamsStreaming,
+  signal: AbortSignal,
+): Promise<Response> {
+  const body = JSON.stringify(params);
+  // Bun's own idle limit is off: the limits of time are ours.
+  const response = await fetch(url, { method: "POST", headers, body, signal, timeout: false } as RequestInit);
+  if (response.ok) return response;
+  const text = response.body === null ? "" : await readText(response.body, errorBytesMax).catch(() => "");
+  const said = objectIn(text);
+  throw APIError.generate(response.status, said, said === undefined ? text : undefined, response.headers);
+}
+
+/** The JSON object that a text is, if it is one; an error that stands bare is wrapped as OpenAI's is. */
+function objectIn(text: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== "object" || value === null) return undefined;
+    return "error" in value && value.error != null ? value : { error: value };
+  } catch {
+    return undefined;
+  }
 }
