@@ -238,6 +238,25 @@ describe("the queue of writes", () => {
   });
 });
 
+describe("closing", () => {
+  test("waits for a write that is gathered with others, right after a commit", async () => {
+    const store = await openSqliteStore(newDirectory());
+    const create = () =>
+      store.createConversation(scope, {
+        id: newId("conversation"),
+        user_id: "ada",
+        title: null,
+        metadata: {},
+        idempotency: null,
+        now_ms: 1_700_000_000_000,
+      });
+    await create();
+    const second = create();
+    await store.close();
+    expect((await second).replayed).toBe(false);
+  });
+});
+
 describe("a search with very many matches", () => {
   const user_id = "crowd";
   let store: Store;
