@@ -1,5 +1,6 @@
 /**
- * The one table of everything that can go wrong in front of a client: code -> status and public title.
+ * The one table of everything that can go wrong in front of a client: code -> status, public title and, where the
+ * same request may well succeed a little later, the seconds of `Retry-After`.
  * Code throws `new AppError("not_found")`; `http/problem.ts` is the only place that turns one into a response.
  */
 const table = {
@@ -23,11 +24,11 @@ const table = {
   model_overloaded: [503, "The model is overloaded"],
   model_quota_exhausted: [503, "The model's quota is used up"],
   model_timeout: [504, "The model was too slow"],
-  overloaded: [503, "The service is overloaded"],
-  storage_unavailable: [503, "The storage can't be used right now"],
-  shutting_down: [503, "The service is shutting down"],
+  overloaded: [503, "The service is overloaded", 5],
+  storage_unavailable: [503, "The storage can't be used right now", 5],
+  shutting_down: [503, "The service is shutting down", 5],
   turn_interrupted: [503, "The turn was interrupted"],
-} as const satisfies Record<string, readonly [status: number, title: string]>;
+} as const satisfies Record<string, readonly [status: number, title: string, retryAfterSeconds?: number]>;
 
 export type ErrorCode = keyof typeof table;
 
@@ -38,6 +39,9 @@ export const statusOf = (code: ErrorCode): number => table[code][0];
 
 /** The short, public, constant message of a code. */
 export const titleOf = (code: ErrorCode): string => table[code][1];
+
+/** Whole seconds after which a retry makes sense; undefined where it makes none, or nobody knows when. */
+export const retryAfterSecondsOf = (code: ErrorCode): number | undefined => table[code][2];
 
 /** One fault of a bad request: where it is (`body.metadata.color`) and what is wrong, never the value itself. */
 export interface Fault {
@@ -52,8 +56,6 @@ export interface ErrorDetails {
   faults?: Fault[];
   /** Further public members of the problem, such as `turn_id`. */
   members?: Record<string, unknown>;
-  /** Whole seconds after which a retry makes sense. */
-  retryAfterSeconds?: number;
   /** Further headers of the response. */
   headers?: Record<string, string>;
   /** Why, for the log alone. */
@@ -66,18 +68,16 @@ export class AppError extends Error {
   readonly detail: string;
   readonly faults: Fault[] | undefined;
   readonly members: Record<string, unknown> | undefined;
-  readonly retryAfterSeconds: number | undefined;
   readonly headers: Record<string, string> | undefined;
 
   constructor(
     readonly code: ErrorCode,
-    { detail, faults, members, retryAfterSeconds, headers, cause }: ErrorDetails = {},
+    { detail, faults, members, headers, cause }: ErrorDetails = {},
   ) {
     super(code, { cause });
     this.detail = detail ?? `${titleOf(code)}.`;
     this.faults = faults;
     this.members = members;
-    this.retryAfterSeconds = retryAfterSeconds;
     this.headers = headers;
   }
 }

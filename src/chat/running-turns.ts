@@ -70,9 +70,9 @@ export class RunningTurns {
    * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable
    */
   async start(workspace_id: string, request: NewTurn): Promise<WatchedTurn> {
-    if (this.#closed) throw new AppError("shutting_down", { retryAfterSeconds: 5 });
+    if (this.#closed) throw new AppError("shutting_down");
     if (this.#entries.size + this.#starting >= this.limits.turnsRunningMax) {
-      throw new AppError("overloaded", { retryAfterSeconds: 5 });
+      throw new AppError("overloaded");
     }
     this.#starting++;
     try {

@@ -4,7 +4,7 @@
  */
 import type { TSchema } from "@sinclair/typebox";
 import type { DocumentDecoration } from "elysia";
-import { AppError, type ErrorCode, statusOf, titleOf } from "../errors.ts";
+import { AppError, type ErrorCode, retryAfterSecondsOf, statusOf, titleOf } from "../errors.ts";
 import { idempotencyKeyPattern } from "./faults.ts";
 import { invalidRequest, type Problem, problem, toProblem } from "./problem.ts";
 
@@ -116,8 +116,6 @@ export const json = (description: string, example: unknown, headers: Answer["hea
 const refs = (kind: "headers" | "examples", names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [name, { $ref: `#/components/${kind}/${name}` }]));
 
-const retryable = new Set<ErrorCode>(["overloaded", "shutting_down"]);
-
 /** One response for each status, with an example for each code that it may carry. */
 function problemsOf(codes: ErrorCode[]) {
   return Object.fromEntries(
@@ -127,7 +125,7 @@ function problemsOf(codes: ErrorCode[]) {
         description: codes.map((code) => `\`${code}\`: ${titleOf(code)}.`).join(" "),
         headers: refs("headers", [
           ...(status === 401 ? ["WWW-Authenticate"] : []),
-          ...(codes.some((code) => retryable.has(code)) ? ["Retry-After"] : []),
+          ...(codes.some((code) => retryAfterSecondsOf(code) !== undefined) ? ["Retry-After"] : []),
         ]),
         content: { "application/problem+json": { schema: problem, examples: refs("examples", codes) } },
       },

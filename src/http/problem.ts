@@ -2,7 +2,7 @@
 import type { TSchema } from "@sinclair/typebox";
 import type { TypeCheck } from "@sinclair/typebox/compiler";
 import { NotFoundError, ParseError, type Static, t, ValidationError } from "elysia";
-import { AppError, errorCodes, type Fault, statusOf, titleOf } from "../errors.ts";
+import { AppError, errorCodes, type Fault, retryAfterSecondsOf, statusOf, titleOf } from "../errors.ts";
 import { faultsMax, toFaults } from "./faults.ts";
 import { requestFaults } from "./request-faults.ts";
 import { integer, strictObject } from "./strict.ts";
@@ -84,12 +84,13 @@ export const toProblem = (error: AppError, requestId: string): Problem => ({
 
 export function problemResponse(error: AppError, requestId: string): Response {
   const problem = toProblem(error, requestId);
+  const retryAfterSeconds = retryAfterSecondsOf(error.code);
   return Response.json(problem, {
     status: problem.status,
     headers: {
       "content-type": "application/problem+json",
       "x-request-id": requestId,
-      ...(error.retryAfterSeconds && { "retry-after": String(error.retryAfterSeconds) }),
+      ...(retryAfterSeconds && { "retry-after": String(retryAfterSeconds) }),
       ...error.headers,
     },
   });

@@ -75,7 +75,7 @@ export class WorkerClient<Ops extends Operations> {
   #enqueue<Result>(queue: Waiting[], operation: string, args: unknown[]): Promise<Result> {
     if (this.#failed) return Promise.reject(this.#failed);
     if (queue.length >= this.queueMax) {
-      return Promise.reject(new AppError("overloaded", { retryAfterSeconds: 1 }));
+      return Promise.reject(new AppError("overloaded"));
     }
     return new Promise((resolve, reject) => {
       queue.push({ operation, args, resolve: resolve as (value: unknown) => void, reject });
