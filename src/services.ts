@@ -27,10 +27,12 @@ export interface Services extends AppServices {
 
 /**
  * Opens the storage and ends what dead processes left running there.
- * @throws DataDirInUseError
+ * @throws StorageUnusableError
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
-  const store = await openSqliteStore(config.dataDir);
+  const store = await openSqliteStore(config.dataDir, (upgrade) =>
+    log.info({ event: "upgraded", ...upgrade }, "the database was upgraded"),
+  );
   const { limits } = config;
   const turns = new RunningTurns(
     {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../package.json";
+import { programPath, skipsWithout } from "./support/needs.ts";
 import { runParley, startService, temporaryDirectory } from "./support/service.ts";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -36,14 +37,12 @@ function streamIn(text: string) {
   return { others: frames.filter((frame) => !tokens.includes(frame)), text: text_.join("") };
 }
 
-/** A machine of a developer may lack what the examples are typed into; CI may not. */
-function skipsCurl(): boolean {
-  const missing = ["bash", "curl", "grep", "head"].filter((program) => Bun.which(program) === null);
-  if (missing.length === 0) return false;
-  if (process.env.CI === "true") throw new Error(`not installed: ${missing.join(", ")}`);
-  console.warn(`The README's examples are skipped: not installed: ${missing.join(", ")}.`);
-  return true;
-}
+const shellTools = ["bash", "curl", "grep", "head"];
+const skipsShell = (): boolean =>
+  skipsWithout(
+    shellTools.join(", "),
+    shellTools.every((program) => programPath(program) !== null),
+  );
 
 describe("the README", () => {
   test("begins with the two commands, each for npm and for bun", () => {
@@ -55,7 +54,7 @@ describe("the README", () => {
     );
   });
 
-  test.skipIf(skipsCurl())("shows a first conversation that goes so, chat, stream and resume", async () => {
+  test.skipIf(skipsShell())("shows a first conversation that goes so, chat, stream and resume", async () => {
     await using service = await startService();
     const examples = examplesIn(section("A first conversation"));
     expect(examples.map(({ language }) => language)).toEqual(["json", "text", "text"]);

@@ -5,7 +5,7 @@ import { type Config, loadConfig } from "../config.ts";
 import { createLog, type Log } from "../log.ts";
 import { loadTokenizer } from "../models/tokens.ts";
 import { createServices, type Services } from "../services.ts";
-import { DataDirInUseError } from "../storage/sqlite/lock.ts";
+import { StorageUnusableError } from "../storage/unusable.ts";
 import { version } from "../version.ts";
 import { CommandError, takesNoArguments } from "./command.ts";
 
@@ -50,7 +50,7 @@ async function open(config: Config, log: Log): Promise<Services> {
   try {
     return await createServices(config, log);
   } catch (error) {
-    if (error instanceof DataDirInUseError) throw new CommandError(error.message);
+    if (error instanceof StorageUnusableError) throw new CommandError(error.message);
     if (error instanceof Error && "syscall" in error) {
       throw new CommandError(`the data directory ${config.dataDir} can't be used: ${error.message}`);
     }

@@ -5,6 +5,7 @@ import { createParser } from "eventsource-parser";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { startCuttingProxy } from "../support/cutting-proxy.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
+import { programPath, skipsWithout } from "../support/needs.ts";
 import { type Service, startService } from "../support/service.ts";
 import { type DoneData, toTranscript } from "../support/sse.ts";
 
@@ -202,10 +203,9 @@ describe("fetch", () => {
   });
 });
 
-const curl = Bun.which("curl");
-if (curl === null) console.warn("curl tests skipped: no curl found");
+const curl = programPath("curl");
 
-describe.skipIf(curl === null)("curl -N", () => {
+describe.skipIf(skipsWithout("curl (apt-get install curl)", curl !== null))("curl -N", () => {
   test("shows each event when it comes", async () => {
     const held = model.hold();
     const process_ = Bun.spawn(

@@ -128,8 +128,8 @@ describe("migrations", () => {
     db.close();
     const { exitCode, stderr } = await runParley(["serve"], serviceEnv(directory, {}));
     expect(exitCode).toBe(1);
-    expect(stderr).toContain(
-      `the database is of version 999, this Parley knows ${migrations.length}: use a newer one`,
+    expect(stderr).toBe(
+      `parley: ${join(directory, "parley.db")} is of version 999, this Parley knows ${migrations.length}: use a newer one\n`,
     );
     using after = openForReading(directory);
     expect(after.query("pragma user_version").get()).toEqual({ user_version: 999 });
@@ -142,7 +142,7 @@ describe("migrations", () => {
     await Bun.write(path, text);
     const { exitCode, stderr } = await runParley(["serve"], serviceEnv(directory, {}));
     expect(exitCode).toBe(1);
-    expect(stderr).toContain("not a database");
+    expect(stderr).toBe(`parley: the database in ${directory} can't be opened: file is not a database\n`);
     expect(await Bun.file(path).text()).toBe(text);
   });
 });

@@ -3,6 +3,7 @@ import { Database } from "bun:sqlite";
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { migrations } from "./migrations.ts";
+import { type Upgrade, upgrade } from "./upgrade.ts";
 
 const databaseFile = (dataDir: string): string => join(dataDir, "parley.db");
 
@@ -18,8 +19,12 @@ export function makePrivateFile(path: string): void {
   chmodSync(path, 0o600);
 }
 
-/** Opens the database for writing and applies the migrations it lacks. @throws where a newer Parley has written it */
-export function openForWriting(dataDir: string): Database {
+/**
+ * Opens the database for writing and brings it to the newest version.
+ * @param onUpgrade hears of it where that was needed
+ * @throws StorageUnusableError
+ */
+export function openForWriting(dataDir: string, onUpgrade?: (upgrade: Upgrade) => void): Database {
   const path = databaseFile(dataDir);
   makePrivateFile(path);
   const db = new Database(path, { strict: true });
@@ -29,7 +34,8 @@ export function openForWriting(dataDir: string): Database {
   db.run("pragma synchronous = full");
   db.run("pragma foreign_keys = on");
   db.run("pragma secure_delete = on");
-  migrate(db);
+  const upgraded = upgrade(db, path, migrations);
+  if (upgraded !== null) onUpgrade?.(upgraded);
   return db;
 }
 
@@ -38,19 +44,4 @@ export function openForReading(dataDir: string): Database {
   const db = new Database(databaseFile(dataDir), { strict: true, readonly: true });
   db.run("pragma busy_timeout = 5000");
   return db;
-}
-
-function migrate(db: Database): void {
-  const { user_version: version } = db.query<{ user_version: number }, []>("pragma user_version").get()!;
-  if (version > migrations.length) {
-    throw new Error(
-      `the database is of version ${version}, this Parley knows ${migrations.length}: use a newer one`,
-    );
-  }
-  migrations.slice(version).forEach((sql, index) => {
-    db.transaction(() => {
-      db.run(sql);
-      db.run(`pragma user_version = ${version + index + 1}`);
-    }).immediate();
-  });
 }

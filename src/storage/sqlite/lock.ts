@@ -1,9 +1,10 @@
 /** One `serve` a data directory: an exclusive SQLite lock, which the system frees however its owner ends. */
 import { Database } from "bun:sqlite";
 import { join } from "node:path";
+import { StorageUnusableError } from "../unusable.ts";
 import { makePrivateDirectory, makePrivateFile } from "./database.ts";
 
-export class DataDirInUseError extends Error {
+export class DataDirInUseError extends StorageUnusableError {
   override readonly name = "DataDirInUseError";
 }
 

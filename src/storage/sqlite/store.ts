@@ -2,9 +2,11 @@
 import type { Database } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
 import type { Store } from "../store.ts";
-import { openForReading } from "./database.ts";
+import { StorageUnusableError } from "../unusable.ts";
+import { openForReading, openForWriting } from "./database.ts";
 import { lockDataDir } from "./lock.ts";
 import { createReads, type Reads } from "./reads.ts";
+import type { Upgrade } from "./upgrade.ts";
 import { isStorageFault } from "./worker.ts";
 import { WorkerClient } from "./worker-client.ts";
 import type { Writes } from "./writes.ts";
@@ -23,10 +25,27 @@ const workerUrl = (name: string): string =>
 
 /**
  * Opens the store of a data directory and holds its lock until `close`.
- * @throws DataDirInUseError where another process holds the directory
+ * @param onUpgrade hears of it where an older database was brought to the newest version
+ * @throws StorageUnusableError, of which DataDirInUseError where another process holds the directory
  */
-export async function openSqliteStore(dataDir: string): Promise<Store> {
+export async function openSqliteStore(
+  dataDir: string,
+  onUpgrade?: (upgrade: Upgrade) => void,
+): Promise<Store> {
   const unlock = lockDataDir(dataDir);
+  try {
+    // Here first: what is wrong with the database is told in its own words, which no worker can throw.
+    openForWriting(dataDir, onUpgrade).close();
+  } catch (error) {
+    unlock();
+    if (!isStorageFault(error)) throw error;
+    throw new StorageUnusableError(
+      `the database in ${dataDir} can't be opened: ${(error as Error).message}`,
+      {
+        cause: error,
+      },
+    );
+  }
   const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writeQueueMax, commitEveryMs);
   let reader: WorkerClient<Reads>;
   let db: Database;
