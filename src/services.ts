@@ -30,9 +30,9 @@ export interface Services extends AppServices {
  * @throws StorageUnusableError
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
-  const store = await openSqliteStore(config.dataDir, (upgrade) =>
-    log.info({ event: "upgraded", ...upgrade }, "the database was upgraded"),
-  );
+  const store = await openSqliteStore(config.dataDir, (upgrade) => {
+    if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
+  });
   const { limits } = config;
   const turns = new RunningTurns(
     {

@@ -220,6 +220,8 @@ export class RunningTurns {
     try {
       await this.services.store.checkpointReplies(checkpoints);
     } catch (error) {
+      // They are due again, also where no more text comes.
+      for (const entry of due) entry.checkpointedLength = 0;
       this.services.log.error({ turns: due.length, err: error }, "checkpoints not stored");
     } finally {
       this.#checkpointing = false;

@@ -11,8 +11,6 @@ export interface SmallDisk {
   fill(leftBytes?: number): void;
   /** Gives the room back. */
   free(): void;
-  /** Makes it read-only, or writable again. */
-  remount(how: "ro" | "rw"): void;
   [Symbol.dispose](): void;
 }
 
@@ -42,9 +40,6 @@ export function smallDisk(mebibytes: number): SmallDisk {
       writeFileSync(ballast, Buffer.alloc(Math.max(0, bavail * bsize - leftBytes)), { flag: "a" });
     },
     free: () => rmSync(ballast, { force: true }),
-    remount(how) {
-      if (!mount("-o", `remount,${how}`, root)) throw new Error(`not remounted ${how}`);
-    },
     [Symbol.dispose]() {
       unmount(root);
       rmSync(root, { recursive: true, force: true });

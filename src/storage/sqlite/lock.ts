@@ -19,7 +19,9 @@ export function lockDataDir(dataDir: string): () => void {
     db.run("begin exclusive");
   } catch (cause) {
     db.close();
-    throw new DataDirInUseError(`another parley serve is using ${dataDir}`, { cause });
+    const busy = cause instanceof Error && "code" in cause && cause.code === "SQLITE_BUSY";
+    if (busy) throw new DataDirInUseError(`another parley serve is using ${dataDir}`, { cause });
+    throw cause;
   }
   return () => db.close();
 }

@@ -32,20 +32,12 @@ export async function openSqliteStore(
   dataDir: string,
   onUpgrade?: (upgrade: Upgrade) => void,
 ): Promise<Store> {
-  const unlock = lockDataDir(dataDir);
-  try {
-    // Here first: what is wrong with the database is told in its own words, which no worker can throw.
-    openForWriting(dataDir, onUpgrade).close();
-  } catch (error) {
+  const unlock = await opening(dataDir, () => lockDataDir(dataDir));
+  // Here first: what is wrong with the database is told in its own words, which no worker can throw.
+  await opening(dataDir, () => openForWriting(dataDir, onUpgrade).close()).catch((error) => {
     unlock();
-    if (!isStorageFault(error)) throw error;
-    throw new StorageUnusableError(
-      `the database in ${dataDir} can't be opened: ${(error as Error).message}`,
-      {
-        cause: error,
-      },
-    );
-  }
+    throw error;
+  });
   const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writeQueueMax, commitEveryMs);
   let reader: WorkerClient<Reads>;
   let db: Database;
@@ -110,4 +102,15 @@ export async function openSqliteStore(
       unlock();
     },
   };
+}
+
+/** A step of opening, with the disk's faults in words for whoever runs the service. */
+async function opening<T>(dataDir: string, step: () => T): Promise<T> {
+  try {
+    return step();
+  } catch (cause) {
+    if (!isStorageFault(cause)) throw cause;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new StorageUnusableError(`the database in ${dataDir} can't be opened: ${why}`, { cause });
+  }
 }

@@ -1,7 +1,7 @@
 /** The writer worker: the one connection that writes, a transaction for each batch of calls. */
 import { AppError } from "../../errors.ts";
 import { openForWriting } from "./database.ts";
-import { type Answer, type Call, type Operations, serveBatches, toAnswer } from "./worker.ts";
+import { type Answer, type Call, isStorageFault, type Operations, serveBatches, toAnswer } from "./worker.ts";
 import { createWrites } from "./writes.ts";
 
 serveBatches((dataDir) => {
@@ -18,16 +18,27 @@ serveBatches((dataDir) => {
     }
   };
 
+  /** What it can't undo now is undone before the next transaction: nothing more is committed until then. */
+  const rollback = (): void => {
+    try {
+      if (db.inTransaction) db.run("rollback");
+    } catch (error) {
+      if (!isStorageFault(error)) throw error;
+    }
+  };
+
   /** Where one call of a batch fails unexpectedly, each gets a transaction of its own. */
   return function answerBatch(calls: Call[]): Answer[] {
     try {
+      // A rollback that failed, on a broken disk, is made up for.
+      if (db.inTransaction) db.run("rollback");
       db.run("begin immediate");
       const answers = calls.map(answer);
       complete();
       db.run("commit");
       return answers;
     } catch (error) {
-      if (db.inTransaction) db.run("rollback");
+      rollback();
       forget();
       return calls.length === 1 ? [toAnswer(error)] : calls.flatMap((call) => answerBatch([call]));
     }
