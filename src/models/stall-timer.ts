@@ -1,6 +1,12 @@
+/** A timer of a process that is well fires no later than this. */
+const punctualMs = 20;
+
 /**
  * One coarse timer for one stream: `extend` is called for every network chunk and only notes a time; the
  * timer itself wakes about once per limit, sees how far the deadline has moved, and sleeps again.
+ *
+ * A timer that fires late shows that this process was held up (paused, suspended, starved of CPU), which says nothing
+ * about the other side: what it sent meanwhile hasn't been read yet. It gets the lost time back.
  */
 export class StallTimer {
   #deadline = 0;
@@ -27,8 +33,11 @@ export class StallTimer {
     const delay = Math.min(Math.ceil(ms), 2 ** 31 - 1);
     this.#wakesAt = performance.now() + delay;
     this.#timer = setTimeout(() => {
-      const left = this.#deadline - performance.now();
-      if (left > 0) return this.#sleep(left);
+      const now = performance.now();
+      const lateMs = now - this.#wakesAt;
+      if (lateMs > punctualMs) this.#deadline = Math.max(this.#deadline, now + lateMs);
+      const leftMs = this.#deadline - now;
+      if (leftMs > 0) return this.#sleep(leftMs);
       this.stop();
       this.onStall();
     }, delay);
