@@ -27,6 +27,11 @@ const limitDefaults = {
   messageCharsMax: 32_000,
   replyCharsMax: 1_000_000,
   windowTokens: 4_000,
+  summaryTokens: 500,
+  memoryTokens: 500,
+  recallTokens: 800,
+  passageTokens: 2_000,
+  memoriesMax: 500,
 };
 
 /** Limits, each with its unit in its name. */

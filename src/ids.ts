@@ -1,5 +1,12 @@
 /** Ids are a prefix and a UUIDv7, so that they sort by the time they were made. */
-const prefixes = { conversation: "conv", message: "msg", turn: "turn", workspace: "ws" } as const;
+const prefixes = {
+  conversation: "conv",
+  message: "msg",
+  turn: "turn",
+  memory: "mem",
+  document: "doc",
+  workspace: "ws",
+} as const;
 
 export type IdKind = keyof typeof prefixes;
 

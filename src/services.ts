@@ -2,7 +2,7 @@
 
 import type { AppServices } from "./app.ts";
 import { createAuthenticate } from "./auth/principal.ts";
-import { SystemPrompt } from "./chat/context.ts";
+import { SystemPrompt } from "./chat/prompt.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
 import type { Config } from "./config.ts";
@@ -34,18 +34,14 @@ export async function createServices(config: Config, log: Log): Promise<Services
     if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
   });
   const { limits } = config;
-  const turns = new RunningTurns(
-    {
-      store,
-      model: createModel(config, log),
-      log,
-      instanceId: `inst_${Bun.randomUUIDv7()}`,
-      systemPrompt: new SystemPrompt(config.systemPrompt),
-      windowTokens: limits.windowTokens,
-      replyCharsMax: limits.replyCharsMax,
-    },
+  const turns = new RunningTurns({
+    store,
+    model: createModel(config, log),
+    log,
+    instanceId: `inst_${Bun.randomUUIDv7()}`,
+    systemPrompt: new SystemPrompt(config.systemPrompt),
     limits,
-  );
+  });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   const forgetting = forgetIdempotencyKeys(store, log);

@@ -58,6 +58,7 @@ function insert(index: number): void {
     metadata: null,
     instance_id: "bench",
     lease_until: 0,
+    use_memory: true,
     idempotency: null,
     now_ms,
   });
@@ -75,6 +76,9 @@ function insert(index: number): void {
       usage: { prompt_tokens: 20, completion_tokens: 20, total_tokens: 40, estimated: false },
       response_tokens: 20,
       error: null,
+      receipt: null,
+      to_remember: false,
+      reply_recallable: true,
     },
     now_ms,
   );

@@ -1,47 +1,274 @@
-/** What goes into a prompt: the system prompt, the newest messages within the token budget, the user's message. */
-import type { PromptMessage } from "../models/model.ts";
+/**
+ * What goes into a prompt, within its budgets: who the user is, memories, recall, the summary, passages of documents,
+ * the newest messages. The cost follows the budgets, not the length of the conversation or the number of documents.
+ */
+import type { Limits } from "../config.ts";
+import type { Log } from "../log.ts";
+import { digestOf } from "../memory/digest.ts";
+import { rankMemories } from "../memory/relevance.ts";
+import type { Grounding, PromptMessage } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
-import type { Store } from "../storage/store.ts";
+import type { FoundPassage } from "../storage/document-store.ts";
+import type {
+  ConversationContext,
+  MemoryRecord,
+  ProfileRecord,
+  RecalledMessage,
+} from "../storage/memory-store.ts";
+import type { Citation, Receipt, ReceiptEntry, Store } from "../storage/store.ts";
+import {
+  profileLines,
+  renderPrompt,
+  type SystemPrompt,
+  type TextSection,
+  tokensOfHeading,
+  tokensPerLine,
+  tokensPerMessage,
+} from "./prompt.ts";
 
-/** Tokens that the chat format adds to each message, by the rule of OpenAI's cookbook. */
-const tokensPerMessage = 4;
+/** Found beyond the budget's room, for the receipt to tell. */
+const recalledMax = 24;
+const passagesMax = 16;
+/** Below these parts of the question, what was found is taken to be about something else. */
+const recallCoverageMin = 0.34;
+const passageCoverageMin = 0.45;
+/** Part of a window that may be filled before the conversation's beginning is folded into its summary. */
+const foldShare = 0.75;
 
-/** The same in every prompt: counted once, and only when the first one is built, because counting loads much. */
-export class SystemPrompt {
-  #tokens: number | null = null;
-
-  constructor(readonly text: string) {}
-
-  get tokens(): number {
-    this.#tokens ??= this.text === "" ? 0 : countTokens(this.text) + tokensPerMessage;
-    return this.#tokens;
-  }
+export interface ContextServices {
+  readonly store: Store;
+  readonly log: Log;
+  readonly systemPrompt: SystemPrompt;
+  readonly limits: Limits;
 }
 
-export interface Prompt {
+export interface TurnInput {
+  workspace_id: string;
+  user_id: string;
+  conversation_id: string;
+  /** The user message's place in the conversation. */
+  seq: number;
+  message: string;
+  message_tokens: number;
+  /** False: nothing is read of memories and earlier conversations. */
+  use_memory: boolean;
+  /** Collections of documents to answer from; null means all. */
+  collections: string[] | null;
+}
+
+/** A prompt, and what of it is told to others. */
+export interface TurnContext {
   messages: PromptMessage[];
+  grounding: Grounding;
   /** Parley's own count, for turns whose provider reports none. */
   tokens: number;
+  sources: string[];
+  citations: Citation[];
+  memories_used: string[];
+  receipt: Receipt;
+  /** Whether the conversation's beginning should be folded into its summary soon. */
+  foldSoon: boolean;
 }
 
-/** Builds the prompt of a turn. The cost follows the window, not the length of the conversation. */
-export async function buildPrompt(
-  store: Store,
-  turn: { conversation_id: string; seq: number; message: string; message_tokens: number },
-  settings: { systemPrompt: SystemPrompt; windowTokens: number },
-): Promise<Prompt> {
-  const { conversation_id, seq, message, message_tokens } = turn;
-  const budget = settings.windowTokens - message_tokens;
-  const window = seq > 1 ? await store.window(conversation_id, seq, budget) : [];
-  const messages: PromptMessage[] = [];
-  let tokens = message_tokens + tokensPerMessage + settings.systemPrompt.tokens;
-  const { text: system } = settings.systemPrompt;
-  if (system !== "") messages.push({ role: "system", content: system });
-  for (const earlier of window) {
-    if (earlier.content === "") continue;
-    messages.push({ role: earlier.role, content: earlier.content });
-    tokens += earlier.tokens + tokensPerMessage;
-  }
-  messages.push({ role: "user", content: message });
-  return { messages, tokens };
+/** Builds the context of a turn. What can't be searched right now is left out, and logged. */
+export async function buildContext(turn: TurnInput, services: ContextServices): Promise<TurnContext> {
+  const { systemPrompt, limits } = services;
+  const now = Math.floor(Date.now() / 1000);
+  const conversation = await conversationOf(turn, services);
+  const found = await findFor(turn, conversation, now, services);
+
+  const memories = fill(
+    rankMemories(turn.message, found.memories),
+    limits.memoryTokens,
+    ({ memory: { id, tokens }, score }) => ({ section: "memories", id, tokens, score }),
+  );
+  const recalled = fill(
+    found.recalled.filter(({ coverage }) => coverage >= recallCoverageMin),
+    limits.recallTokens,
+    ({ message: { id, tokens }, score }) => ({ section: "recall", id, tokens, score }),
+  );
+  const passages = fill(
+    found.passages.filter(({ coverage }) => coverage >= passageCoverageMin),
+    limits.passageTokens,
+    ({ document_id: id, tokens, score }) => ({ section: "passages", id, tokens, score }),
+  );
+
+  const window = conversation.window.filter(({ content }) => content !== "");
+  const summary = summaryOf(conversation, limits.summaryTokens);
+  const profileText = found.profile === null ? "" : profileLines(found.profile).join("\n");
+  const withHeading = (section: TextSection, tokens: number): number =>
+    tokens === 0 ? 0 : tokens + tokensOfHeading(section);
+  const tokens: Receipt["tokens"] = {
+    system: systemPrompt.tokens,
+    profile: withHeading("profile", profileText === "" ? 0 : countTokens(profileText)),
+    memories: withHeading("memories", memories.tokens),
+    recall: withHeading("recall", recalled.tokens),
+    summary: withHeading("summary", summary.tokens),
+    passages: withHeading("passages", passages.tokens),
+    window: window.reduce((sum, { tokens }) => sum + tokens + tokensPerMessage, 0),
+    message: turn.message_tokens + tokensPerMessage,
+  };
+
+  const grounding: Grounding = {
+    memories: memories.chosen.map(({ memory: { text, created_at }, coverage }) => ({
+      text,
+      created_at,
+      coverage,
+    })),
+    recalled: recalled.chosen.map(({ message: { role, content, created_at }, coverage }) => ({
+      role,
+      content,
+      created_at,
+      coverage,
+    })),
+    passages: passages.chosen.map(({ name, heading, quote, coverage }, index) => ({
+      number: index + 1,
+      name,
+      heading,
+      quote,
+      coverage,
+    })),
+  };
+  return {
+    messages: renderPrompt({
+      ...grounding,
+      system: systemPrompt.text,
+      profile: found.profile,
+      summary: summary.text,
+      window: window.map(({ role, content }) => ({ role, content })),
+      message: turn.message,
+      now,
+    }),
+    grounding,
+    tokens: Object.values(tokens).reduce((sum, part) => sum + part, 0),
+    sources: [...new Set(passages.chosen.map(({ name }) => name))],
+    citations: passages.chosen.map(
+      ({ document_id, name, quote, start, end, score }): Citation => ({
+        document_id,
+        name,
+        quote,
+        start,
+        end,
+        score: rounded(score),
+      }),
+    ),
+    memories_used: memories.chosen.map(({ memory }) => memory.id),
+    receipt: {
+      tokens,
+      chosen: [
+        ...memories.entries,
+        ...recalled.entries,
+        ...passages.entries,
+        ...window.map(({ id, tokens }): ReceiptEntry => ({ section: "window", id, tokens, score: null })),
+      ],
+      dropped: [...memories.dropped, ...recalled.dropped, ...passages.dropped],
+    },
+    foldSoon: conversation.between.length > 0 || tokens.window > limits.windowTokens * foldShare,
+  };
 }
+
+const emptyConversation: ConversationContext = {
+  summary: { text: "", tokens: 0, through_seq: 0 },
+  window: [],
+  between: [],
+};
+
+async function conversationOf(
+  { conversation_id, seq, message_tokens }: TurnInput,
+  { store, limits }: ContextServices,
+): Promise<ConversationContext> {
+  if (seq === 1) return emptyConversation;
+  return await store.conversationContext(conversation_id, seq, limits.windowTokens - message_tokens);
+}
+
+interface Found {
+  profile: ProfileRecord | null;
+  memories: MemoryRecord[];
+  recalled: RecalledMessage[];
+  passages: FoundPassage[];
+}
+
+/** Looks everything up at once. Only what can hold something is searched, since most turns of a service find nothing. */
+async function findFor(
+  turn: TurnInput,
+  { window, between }: ConversationContext,
+  now: number,
+  { store, log }: ContextServices,
+): Promise<Found> {
+  const { workspace_id, user_id, conversation_id, message, use_memory, collections } = turn;
+  const user = { workspace_id, user_id };
+  const shown_from_seq = (between[0] ?? window[0])?.seq ?? turn.seq;
+  const orNothing = async <T>(what: string, search: () => Promise<T[]>): Promise<T[]> => {
+    try {
+      return await search();
+    } catch (error) {
+      log.warn({ conversation_id, err: error }, `${what} left out of the prompt`);
+      return [];
+    }
+  };
+  const [profile, memories, recalled, passages] = await Promise.all([
+    store.profile(user),
+    use_memory ? store.heldMemories(user) : [],
+    orNothing("recall", async () =>
+      use_memory && (await store.hasOlderMessages(user, conversation_id, shown_from_seq))
+        ? await store.recall({
+            ...user,
+            q: message,
+            vector: null,
+            conversation_id,
+            shown_from_seq,
+            limit: recalledMax,
+            now,
+          })
+        : [],
+    ),
+    orNothing("passages", async () =>
+      collections?.length !== 0 && (await store.hasPassages(workspace_id))
+        ? await store.searchPassages({
+            ...user,
+            q: message,
+            vector: null,
+            collections,
+            filter: null,
+            limit: passagesMax,
+          })
+        : [],
+    ),
+  ]);
+  return { profile, memories, recalled, passages };
+}
+
+/** The best that fit a budget; a smaller one may still fit where a larger one didn't. */
+function fill<T>(candidates: readonly T[], tokensMax: number, entryOf: (candidate: T) => ReceiptEntry) {
+  const filled = {
+    chosen: [] as T[],
+    entries: [] as ReceiptEntry[],
+    dropped: [] as ReceiptEntry[],
+    tokens: 0,
+  };
+  for (const candidate of candidates) {
+    const { score, ...entry } = entryOf(candidate);
+    const rated = { ...entry, score: score === null ? null : rounded(score) };
+    const tokens = entry.tokens + tokensPerLine;
+    if (filled.tokens + tokens > tokensMax) {
+      filled.dropped.push(rated);
+      continue;
+    }
+    filled.tokens += tokens;
+    filled.chosen.push(candidate);
+    filled.entries.push(rated);
+  }
+  return filled;
+}
+
+/** The summary, and a digest of what it doesn't cover yet though it is out of the window. */
+function summaryOf(
+  { summary, between }: ConversationContext,
+  tokensMax: number,
+): { text: string; tokens: number } {
+  if (between.length === 0) return summary;
+  const text = digestOf(summary.text, between, tokensMax);
+  return { text, tokens: countTokens(text) };
+}
+
+const rounded = (score: number): number => Math.round(score * 1000) / 1000;

@@ -204,6 +204,34 @@ export const docs = {
     answers: { 200: json("The turn.", whole) },
     problems: naming,
   }),
+  receipt: operation({
+    tag,
+    id: "getReceipt",
+    summary: "See what went into a turn's prompt",
+    description:
+      "The tokens of each part of the prompt, which memories, earlier messages and passages of documents were chosen and with which score, and what was left out for want of room.",
+    answers: {
+      200: json("The receipt.", {
+        turn_id: turn,
+        object: "turn.receipt",
+        tokens: {
+          system: 10,
+          profile: 0,
+          memories: 49,
+          recall: 0,
+          summary: 0,
+          passages: 0,
+          window: 0,
+          message: 11,
+        },
+        chosen: [
+          { section: "memories", id: "mem_01980000-0000-7000-8000-00000000e001", tokens: 9, score: 1.204 },
+        ],
+        dropped: [],
+      }),
+    },
+    problems: naming,
+  }),
   stopTurn: operation({
     tag,
     id: "stopTurn",

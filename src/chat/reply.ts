@@ -2,7 +2,7 @@
  * A reply is a text that only grows. Watchers hold an offset into it (UTF-16 code units), never a queue, so that a
  * slow one costs no memory and a returning one needs no log.
  */
-import type { TurnRecord } from "../storage/store.ts";
+import type { Receipt, TurnRecord } from "../storage/store.ts";
 
 const unpaired = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
@@ -38,6 +38,9 @@ export class Wake {
   }
 }
 
+/** What a reply draws on. */
+export type Cited = Pick<TurnRecord, "sources" | "citations" | "memories_used">;
+
 export class Reply {
   /** Pieces and where each starts: joining at every token would make long replies quadratic. */
   #pieces: string[] = [];
@@ -45,6 +48,8 @@ export class Reply {
   #length = 0;
   #heldBack = "";
   #ended: TurnRecord | null = null;
+  #cited: Cited | null = null;
+  #receipt: Receipt | null = null;
   readonly #watchers = new Set<Wake>();
 
   /** The reply of a turn that has ended. */
@@ -52,12 +57,18 @@ export class Reply {
     const reply = new Reply();
     if (turn.response !== "") reply.#push(turn.response, turn.response.length);
     reply.#ended = turn;
+    reply.#cited = turn;
     return reply;
   }
 
   /** How much text there is, in UTF-16 code units. */
   get length(): number {
     return this.#length;
+  }
+
+  /** What the reply draws on; null until that is known, which is before its first character. */
+  get cited(): Cited | null {
+    return this.#cited;
   }
 
   /** The turn as it was committed at its end; null while the reply grows. */
@@ -71,6 +82,18 @@ export class Reply {
       this.#starts = [0];
     }
     return this.#pieces[0] ?? "";
+  }
+
+  /** What went into the prompt; null until there is one, and for turns that have ended. */
+  get receipt(): Receipt | null {
+    return this.#receipt;
+  }
+
+  /** Tells what the reply draws on. */
+  drawOn({ sources, citations, memories_used, receipt }: Cited & { receipt: Receipt }): void {
+    this.#cited = { sources, citations, memories_used };
+    this.#receipt = receipt;
+    if (sources.length > 0) this.#wakeAll();
   }
 
   /** Appends in normal form, up to `lengthMax` in all; false where that cut something off. */

@@ -17,6 +17,7 @@ import {
   chatRequest,
   chatResponse,
   chatStreamQuery,
+  receipt,
   startedTurn,
   turn,
   turnParams,
@@ -111,6 +112,15 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
       response: { 200: turn },
       detail: docs.turn,
     })
+    .get(
+      "/turns/:id/receipt",
+      async ({ principal, params }) => {
+        const found = await turns.receipt(principal.scope, params.id);
+        if (found === null) throw new AppError("not_found", { detail: "There is no prompt of such a turn." });
+        return { turn_id: params.id, object: "turn.receipt" as const, ...found };
+      },
+      { params: turnParams, response: { 200: receipt }, detail: docs.receipt },
+    )
     .post(
       "/turns/:id/stop",
       async ({ principal, params }) => {
@@ -193,7 +203,7 @@ const otherTurnFault = (request: Request) => ({
 });
 
 function toNewTurn(principal: Principal, body: ChatRequest, key: string | null): NewTurn {
-  const { message, user_id, conversation_id, metadata, model, temperature, max_tokens } = body;
+  const { message, user_id, conversation_id, metadata, model, temperature, max_tokens, collections } = body;
   return {
     message,
     user_id,
@@ -202,6 +212,8 @@ function toNewTurn(principal: Principal, body: ChatRequest, key: string | null):
     model: model ?? null,
     temperature: temperature ?? null,
     max_tokens: max_tokens ?? null,
+    use_memory: body.use_memory ?? true,
+    collections: collections ?? null,
     idempotency: key === null ? null : toIdempotency(principal, "turn", key, body),
   };
 }

@@ -1,8 +1,7 @@
 /** What a turn is while it runs: what it was started with, what it works with and how it may come out. */
-import type { Log } from "../log.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
-import type { FinishReason, Store, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
-import type { SystemPrompt } from "./context.ts";
+import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
+import type { ContextServices, TurnContext, TurnInput } from "./context.ts";
 import type { Reply } from "./reply.ts";
 
 /** Why a running turn is aborted; the signal's reason. */
@@ -11,24 +10,16 @@ export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long";
 export interface RunningTurn {
   /** As committed at the start. */
   readonly turn: TurnRecord;
-  readonly workspace_id: string;
-  readonly seq: number;
-  readonly message: string;
-  readonly message_tokens: number;
-  readonly options: Omit<ModelRequest, "messages">;
+  readonly input: TurnInput;
+  readonly options: Omit<ModelRequest, "messages" | "grounding">;
   readonly reply: Reply;
   readonly signal: AbortSignal;
   readonly abort: (reason: AbortReason) => void;
 }
 
-export interface TurnServices {
-  readonly store: Store;
+export interface TurnServices extends ContextServices {
   readonly model: Model;
-  readonly log: Log;
   readonly instanceId: string;
-  readonly systemPrompt: SystemPrompt;
-  readonly windowTokens: number;
-  readonly replyCharsMax: number;
 }
 
 /** How the model's part of a turn went. */
@@ -39,6 +30,6 @@ export interface Outcome {
   error: TurnEnd["error"];
   /** As the provider reported it; null where it didn't. */
   usage: ModelUsage | null;
-  /** Our own count of the prompt. */
-  promptTokens: number;
+  /** Null where the turn ended before there was one. */
+  context: TurnContext | null;
 }

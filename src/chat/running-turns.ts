@@ -7,7 +7,7 @@ import { titleFrom } from "../conversations/title.ts";
 import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
 import { countTokens } from "../models/tokens.ts";
-import type { Idempotency, Metadata, Scope, TurnRecord } from "../storage/store.ts";
+import type { Idempotency, Metadata, Receipt, Scope, TurnRecord } from "../storage/store.ts";
 import { Reply } from "./reply.ts";
 import type { RunningTurn, TurnServices } from "./running-turn.ts";
 import { runTurn } from "./turn.ts";
@@ -28,6 +28,8 @@ export interface NewTurn {
   model: string | null;
   temperature: number | null;
   max_tokens: number | null;
+  use_memory: boolean;
+  collections: string[] | null;
   idempotency: Idempotency | null;
 }
 
@@ -53,10 +55,7 @@ export class RunningTurns {
   readonly #ticker: Timer;
   readonly #leaser: Timer;
 
-  constructor(
-    readonly services: TurnServices,
-    readonly limits: { turnsRunningMax: number; turnSecondsMax: number },
-  ) {
+  constructor(readonly services: TurnServices) {
     this.#ticker = setInterval(() => void this.#tick(), tickMs);
     this.#leaser = setInterval(() => void this.#renewLeases(), leaseRenewalMs);
   }
@@ -71,7 +70,7 @@ export class RunningTurns {
    */
   async start(workspace_id: string, request: NewTurn): Promise<WatchedTurn> {
     if (this.#closed) throw new AppError("shutting_down");
-    if (this.#entries.size + this.#starting >= this.limits.turnsRunningMax) {
+    if (this.#entries.size + this.#starting >= this.services.limits.turnsRunningMax) {
       throw new AppError("overloaded");
     }
     this.#starting++;
@@ -89,6 +88,13 @@ export class RunningTurns {
     if (entry) return isWithin(scope, entry) ? entry : null;
     const turn = await this.services.store.turn(scope, turnId);
     return turn && { turn, reply: Reply.of(turn) };
+  }
+
+  /** What went into a turn's prompt; null where the scope has no such turn, or it has no prompt (yet). */
+  async receipt(scope: Scope, turnId: string): Promise<Receipt | null> {
+    const entry = this.#entries.get(turnId);
+    if (entry && isWithin(scope, entry) && entry.reply.receipt) return entry.reply.receipt;
+    return await this.services.store.receipt(scope, turnId);
   }
 
   /** What the reply of a turn that runs here holds by now; null where it doesn't run here. */
@@ -118,7 +124,16 @@ export class RunningTurns {
       return store.endTurn(
         turn.id,
         instance_id,
-        { ...turn, status: "interrupted", usage, response_tokens, error },
+        {
+          ...turn,
+          status: "interrupted",
+          usage,
+          response_tokens,
+          error,
+          receipt: null,
+          to_remember: true,
+          reply_recallable: true,
+        },
         nowMs,
       );
     });
@@ -140,7 +155,7 @@ export class RunningTurns {
 
   async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {
     const { store, model, instanceId } = this.services;
-    const { message, model: requested, temperature, max_tokens, ...rest } = request;
+    const { message, model: requested, temperature, max_tokens, collections, ...rest } = request;
     const nowMs = Date.now();
     const message_tokens = countTokens(message);
     const started = await store.startTurn(scope, {
@@ -163,11 +178,16 @@ export class RunningTurns {
     const controller = new AbortController();
     const entry: Entry = {
       scope,
-      workspace_id: scope.workspace_id,
       turn,
-      seq,
-      message,
-      message_tokens,
+      input: {
+        ...scope,
+        conversation_id: turn.conversation_id,
+        seq,
+        message,
+        message_tokens,
+        use_memory: request.use_memory,
+        collections,
+      },
       options: { model: requested, temperature, max_tokens },
       reply: new Reply(),
       signal: controller.signal,
@@ -205,8 +225,9 @@ export class RunningTurns {
   async #tick(): Promise<void> {
     const nowMs = Date.now();
     const due: Entry[] = [];
+    const { turnSecondsMax } = this.services.limits;
     for (const entry of this.#entries.values()) {
-      if (nowMs - entry.startedMs > this.limits.turnSecondsMax * 1000) entry.abort("too_slow");
+      if (nowMs - entry.startedMs > turnSecondsMax * 1000) entry.abort("too_slow");
       const grew = entry.reply.length > entry.checkpointedLength;
       if (grew && nowMs - entry.checkpointedMs >= checkpointMs) due.push(entry);
     }

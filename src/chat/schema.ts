@@ -5,6 +5,7 @@ import { errorCodes } from "../errors.ts";
 import { exampleIds } from "../http/docs.ts";
 import { idempotencyKeyPattern } from "../http/faults.ts";
 import { id, idParam, integer, metadata, nullable, strictObject, text, time } from "../http/strict.ts";
+import { type PromptSection, promptSections } from "../storage/store.ts";
 
 export const userId = () =>
   text({
@@ -54,14 +55,15 @@ export const chatRequest = (limits: Limits) =>
           t.Array(text({ minLength: 1, maxLength: 200 }), {
             maxItems: 64,
             description:
-              "Collections of documents to answer from. No documents are kept yet: nothing is found in any.",
+              "Collections of documents to answer from; left out, all are searched, and an empty list searches none.",
           }),
         ),
       ),
       use_memory: t.Optional(
         nullable(
           t.Boolean({
-            description: "Whether memory may be used. No memory is kept yet: false changes nothing.",
+            description:
+              "False: this turn neither reads memories and earlier conversations, nor is it remembered for later ones.",
           }),
         ),
       ),
@@ -123,7 +125,7 @@ export const citation = strictObject(
 );
 
 const sources = () => t.Array(t.String(), { description: "Names of the cited documents." });
-const memoriesUsed = () => t.Array(t.String(), { description: "Memories that the prompt held." });
+const memoriesUsed = () => t.Array(t.String(), { description: "Ids of the memories that the prompt held." });
 const endStatus = ["completed", "truncated", "filtered", "stopped", "failed", "interrupted"] as const;
 
 export const turnStatus = t.UnionEnum(["running", ...endStatus], {
@@ -197,6 +199,35 @@ export const startedTurn = strictObject(
     }),
   },
   { title: "StartedTurn" },
+);
+
+const tokensOf = Object.fromEntries(
+  promptSections.map((section) => [section, integer({ minimum: 0 })]),
+) as Record<PromptSection, ReturnType<typeof integer>>;
+
+const receiptEntry = strictObject(
+  {
+    section: t.UnionEnum(["memories", "recall", "passages", "window"]),
+    id: t.String({ description: "The memory, the message or the document." }),
+    tokens: integer({ minimum: 0 }),
+    score: nullable(t.Number(), {
+      description: "How well it fits; null for the conversation's newest messages.",
+    }),
+  },
+  { title: "ReceiptEntry" },
+);
+
+export const receipt = strictObject(
+  {
+    turn_id: id("turn"),
+    object: t.Literal("turn.receipt"),
+    tokens: strictObject(tokensOf, {
+      description: "What each part of the prompt took, by Parley's own count.",
+    }),
+    chosen: t.Array(receiptEntry, { description: "What went into the prompt." }),
+    dropped: t.Array(receiptEntry, { description: "What was found as well and had no room." }),
+  },
+  { title: "Receipt" },
 );
 
 export const messageRecord = strictObject(

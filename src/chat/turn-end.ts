@@ -10,8 +10,12 @@ const unstoredSecondsMax = 10;
 const retryMs = 500;
 
 /** The end to commit, with the provider's usage or, where it gave none, our own count. */
-export function toEnd({ reply, turn }: RunningTurn, outcome: Outcome): TurnEnd {
-  const { status, finish_reason, model, error, usage: reported, promptTokens } = outcome;
+export function toEnd(
+  { reply, input }: RunningTurn,
+  outcome: Outcome,
+  { model: port }: TurnServices,
+): TurnEnd {
+  const { status, finish_reason, model, error, usage: reported, context } = outcome;
   const response = reply.text;
   const response_tokens = reported
     ? Math.max(0, reported.completion_tokens - reported.reasoning_tokens)
@@ -23,8 +27,7 @@ export function toEnd({ reply, turn }: RunningTurn, outcome: Outcome): TurnEnd {
         total_tokens: reported.total_tokens,
         estimated: false,
       }
-    : estimatedUsage(promptTokens, response_tokens);
-  const { sources, citations, memories_used } = turn;
+    : estimatedUsage(context?.tokens ?? 0, response_tokens);
   return {
     status,
     finish_reason,
@@ -33,9 +36,12 @@ export function toEnd({ reply, turn }: RunningTurn, outcome: Outcome): TurnEnd {
     response,
     response_tokens,
     usage,
-    sources,
-    citations,
-    memories_used,
+    sources: context?.sources ?? [],
+    citations: context?.citations ?? [],
+    memories_used: context?.memories_used ?? [],
+    receipt: context?.receipt ?? null,
+    to_remember: input.use_memory && status !== "failed",
+    reply_recallable: port.writes,
   };
 }
 
@@ -56,7 +62,7 @@ export async function commitEnd(
   end: TurnEnd,
   services: TurnServices,
 ): Promise<TurnRecord> {
-  const { turn, reply, signal, workspace_id } = running;
+  const { turn, reply, signal, input } = running;
   const { store, instanceId, log } = services;
   const giveUpAt = Date.now() + unstoredSecondsMax * 1000;
   let decided = end;
@@ -64,7 +70,7 @@ export async function commitEnd(
     const now = Date.now();
     try {
       if (await store.endTurn(turn.id, instanceId, decided, now)) return asEnded(turn, decided, now);
-      const stored = await store.turn({ workspace_id, user_id: null }, turn.id);
+      const stored = await store.turn({ workspace_id: input.workspace_id, user_id: null }, turn.id);
       return stored ?? asEnded(turn, decided, now);
     } catch (error) {
       log.error({ turn_id: turn.id, err: error }, "turn end not stored");
@@ -79,6 +85,7 @@ export async function commitEnd(
   }
 }
 
-function asEnded(turn: TurnRecord, { response_tokens: _, ...end }: TurnEnd, nowMs: number): TurnRecord {
-  return { ...turn, ...end, ended_at: Math.floor(nowMs / 1000) };
+function asEnded(turn: TurnRecord, end: TurnEnd, nowMs: number): TurnRecord {
+  const { response_tokens: _, receipt: __, to_remember: ___, reply_recallable: ____, ...told } = end;
+  return { ...turn, ...told, ended_at: Math.floor(nowMs / 1000) };
 }

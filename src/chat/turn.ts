@@ -3,38 +3,37 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { ModelFailure } from "../models/model.ts";
 import type { FinishReason, TurnEndStatus } from "../storage/store.ts";
-import { buildPrompt } from "./context.ts";
+import { buildContext } from "./context.ts";
 import type { AbortReason, Outcome, RunningTurn, TurnServices } from "./running-turn.ts";
 import { commitEnd, toEnd } from "./turn-end.ts";
 
 /** Runs a turn to its end, whatever happens; resolves when the end is committed and told to the watchers. */
 export async function runTurn(running: RunningTurn, services: TurnServices): Promise<void> {
   const outcome = await streamReply(running, services);
-  const end = toEnd(running, outcome);
+  const end = toEnd(running, outcome, services);
   running.reply.end(await commitEnd(running, end, services));
 }
 
 /** Lets the model write the reply. Never throws: a failure is an outcome, and the text before it is kept. */
 async function streamReply(running: RunningTurn, services: TurnServices): Promise<Outcome> {
   const { reply, signal, turn, options } = running;
-  const { replyCharsMax, log } = services;
+  const { log } = services;
+  const { replyCharsMax } = services.limits;
   const outcome: Outcome = {
     status: "completed",
     finish_reason: null,
     model: turn.model,
     error: null,
     usage: null,
-    promptTokens: 0,
+    context: null,
   };
   try {
-    const prompt = await buildPrompt(
-      services.store,
-      { ...running, conversation_id: turn.conversation_id },
-      services,
-    );
-    outcome.promptTokens = prompt.tokens;
+    const context = await buildContext(running.input, services);
+    outcome.context = context;
+    reply.drawOn(context);
     signal.throwIfAborted();
-    const request = { ...options, messages: prompt.messages };
+    const { messages, grounding } = context;
+    const request = { ...options, messages, grounding };
     await services.model.reply(request, signal, (piece) => {
       if (piece.model !== undefined) outcome.model = piece.model;
       if (piece.usage !== undefined) outcome.usage = piece.usage;

@@ -6,7 +6,7 @@ import type { ChatResponse, Turn } from "./schema.ts";
 
 /** A turn with what its reply holds by now. */
 export function toTurn({ turn, reply }: WatchedTurn): Turn {
-  const current = reply.ended ?? { ...turn, response: reply.text };
+  const current = reply.ended ?? { ...turn, ...reply.cited, response: reply.text };
   const { usage, response } = current;
   return { object: "turn", ...current, length: response.length, tokens_used: usage.total_tokens };
 }

@@ -2,7 +2,7 @@
  * Server-sent events: frames, and the view of a turn that writes them. A view holds an offset into the reply and
  * nothing else, so it can be left and taken up again anywhere.
  */
-import { type Reply, Wake } from "../chat/reply.ts";
+import { type Cited, type Reply, Wake } from "../chat/reply.ts";
 import type { WatchedTurn } from "../chat/running-turns.ts";
 import { AppError, type Fault } from "../errors.ts";
 import { isId } from "../ids.ts";
@@ -72,13 +72,16 @@ export async function* tail(
   const stopBeating = onBeat(() => {
     if (isSilent()) wake.wake();
   });
+  let sourcesSent = false;
   reply.watch(wake);
   signal.addEventListener("abort", leave);
   try {
     yield startFrame(turn, offset);
-    if (turn.sources.length > 0) yield sourcesFrame(turn);
     while (!gone) {
-      if (reply.length > offset) {
+      if (!sourcesSent && reply.cited !== null && reply.cited.sources.length > 0) {
+        sourcesSent = true;
+        yield sourcesFrame(reply.cited);
+      } else if (reply.length > offset) {
         const text = reply.since(offset, tokenCharsMax);
         offset += text.length;
         sentMs = performance.now();
@@ -125,7 +128,7 @@ function startFrame({ id, conversation_id, message_id, model }: WatchedTurn["tur
   return `retry: ${retryMs}\n\nevent: start\nid: ${id}:${offset}\ndata: ${data}\n\n`;
 }
 
-const sourcesFrame = ({ sources, citations }: WatchedTurn["turn"]): string =>
+const sourcesFrame = ({ sources, citations }: Cited): string =>
   `event: sources\ndata: ${JSON.stringify({ sources, citations })}\n\n`;
 
 function doneFrame({ ended, length }: Reply): string {

@@ -1,13 +1,19 @@
-/** The model that needs no network: it quotes what it can find, and says plainly that no language model is there. */
+/** The model that needs no network: it quotes what it can find, and says plainly where it finds nothing. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Model, ModelPiece, ModelRequest, PromptMessage } from "./model.ts";
+import { enclosed, idf, rank } from "../search/bm25f.ts";
+import { stemsOf, termsOf } from "../search/terms.ts";
+import { cutWords } from "../search/words.ts";
+import type { Grounding, Model, ModelPiece, ModelRequest, PromptMessage } from "./model.ts";
 import { countTokens } from "./tokens.ts";
 
 const pieceMs = 5;
-const quoteCharsMax = 280;
+const quoteCharsMax = 600;
+const findingsMax = 3;
+/** Less of the question than this, and what was found is about something else. */
+const coverageMin = 0.45;
 
 const noModel =
-  "No language model is configured, so I can only look things up. " +
+  "No language model is configured, so I can only look things up, in what was said and in documents. " +
   "Set OPENAI_API_KEY, or OPENAI_BASE_URL for a local or compatible server, to get written answers.";
 
 /** Streams word by word; never fails. */
@@ -18,7 +24,7 @@ export function embedded(): Model {
     onPiece: (piece: ModelPiece) => void,
   ): Promise<void> {
     let left = request.max_tokens ?? Number.POSITIVE_INFINITY;
-    for (const word of answer(request.messages).match(/\s*\S+/g) ?? []) {
+    for (const word of answer(request).match(/\s*\S+/g) ?? []) {
       left -= request.max_tokens === null ? 0 : countTokens(word);
       if (left < 0) {
         onPiece({ finish_reason: "length" });
@@ -29,61 +35,84 @@ export function embedded(): Model {
     }
     onPiece({ finish_reason: "stop" });
   }
-  return { name: "embedded", answersAs: () => "embedded", reply };
+  return { name: "embedded", writes: false, answersAs: () => "embedded", reply };
 }
 
-function answer(messages: PromptMessage[]): string {
+/** Something that was found: what it is, its text, and how much of the question it holds. */
+interface Finding {
+  introduction: string;
+  text: string;
+  coverage: number;
+}
+
+function answer({ messages, grounding }: ModelRequest): string {
   const spoken = messages.filter(({ role }) => role !== "system");
   const question = spoken.at(-1)?.content ?? "";
-  const found = related(question, spoken.slice(0, -1));
-  if (found === null) return `I found nothing about this in our conversation. ${noModel}`;
-  const whose = found.role === "user" ? "You wrote" : "I answered";
-  return `${whose} earlier in this conversation:\n\n> ${quote(found.content)}\n\n${noModel}`;
-}
-
-/** The message that shares the most of the question's words, the latest of equals; null where none shares any. */
-function related(question: string, earlier: PromptMessage[]): PromptMessage | null {
-  const asked = wordsOf(question);
-  let best: PromptMessage | null = null;
-  let most = 0;
-  for (const message of earlier) {
-    // Its own notices would otherwise be quoted back.
-    if (message.content.includes(noModel)) continue;
-    let shared = 0;
-    for (const word of wordsOf(message.content)) if (asked.has(word)) shared++;
-    if (shared > 0 && shared >= most) {
-      most = shared;
-      best = message;
-    }
+  const findings = [...grounded(grounding), ...inConversation(question, spoken.slice(0, -1))]
+    .filter(({ coverage }) => coverage >= coverageMin)
+    // Equals stay in order: who the user is, documents, what was said.
+    .sort((a, b) => b.coverage - a.coverage)
+    .slice(0, findingsMax);
+  if (findings.length === 0) {
+    return `I found nothing about this. ${noModel}`;
   }
-  return best;
+  return findings.map(({ introduction, text }) => `${introduction}\n\n${quote(text)}`).join("\n\n");
 }
 
-const segmenter = new Intl.Segmenter(undefined, { granularity: "word" });
-
-const smallWords = new Set(
-  "about and are but can did does for from had has have her his how into its just let may not our out say she that the their them then there they this was were what when where which who why will with would you your".split(
-    " ",
-  ),
-);
-
-/** The words that say what a text is about: lower case, without the small ones. */
-function wordsOf(text: string): Set<string> {
-  const words = new Set<string>();
-  for (const { segment, isWordLike } of segmenter.segment(text)) {
-    const word = segment.toLowerCase();
-    // Scripts without letter case, such as Chinese, have words of one or two characters.
-    if (isWordLike && !smallWords.has(word) && (word.length > 2 || /[^\p{Ll}\p{Lu}]/u.test(word)))
-      words.add(word);
-  }
-  return words;
+function grounded({ memories, passages, recalled }: Grounding): Finding[] {
+  return [
+    ...memories.map(({ text, coverage }) => ({ introduction: knownIntroduction, text, coverage })),
+    ...passages.map(({ number, name, heading, quote, coverage }) => ({
+      introduction: `${heading === "" ? name : `${name}, ${heading}`} says [${number}]:`,
+      text: quote,
+      coverage,
+    })),
+    ...recalled.map(({ role, content, created_at, coverage }) => ({
+      introduction: `${spokenBy(role)} on ${new Date(created_at * 1000).toISOString().slice(0, 10)}:`,
+      text: content,
+      coverage,
+    })),
+  ];
 }
 
-/** The beginning of a text on one line, cut at a word. */
+const knownIntroduction = "I know about you:";
+
+const spokenBy = (role: PromptMessage["role"]): string => (role === "user" ? "You wrote" : "I answered");
+
+function earlierBy(role: PromptMessage["role"]): string {
+  return `${spokenBy(role)} earlier in this conversation:`;
+}
+
+/** Its own answers, which would otherwise be quoted in turn. */
+const ownWords = [noModel, knownIntroduction, "You wrote on ", earlierBy("user"), earlierBy("assistant")];
+const isOwn = ({ role, content }: PromptMessage): boolean =>
+  role === "assistant" &&
+  (ownWords.some((words) => content.includes(words)) || / says \[\d+\]:\n\n> /.test(content));
+
+/** What was said earlier in this conversation, the latest of equals first. */
+function inConversation(question: string, earlier: PromptMessage[]): Finding[] {
+  const units = earlier
+    .filter((message) => !isOwn(message))
+    .map((message) => {
+      const words = cutWords(message.content);
+      return { message, words: enclosed(words), stems: enclosed(stemsOf(words)) };
+    })
+    .reverse();
+  const terms = termsOf(cutWords(question)).map((term) => ({ ...term, idf: idf(1, units.length) }));
+  return rank(terms, units, { heading: 0, context: 0 }).map(({ candidate: { message }, coverage }) => ({
+    introduction: earlierBy(message.role),
+    text: message.content,
+    coverage,
+  }));
+}
+
+/** The beginning of a text as a quotation, cut at a word. */
 function quote(text: string): string {
-  const line = text.trim().replace(/\s+/g, " ");
-  if (line.length <= quoteCharsMax) return line;
-  const cut = line.slice(0, quoteCharsMax);
-  const space = cut.lastIndexOf(" ");
-  return `${space > 0 ? cut.slice(0, space) : cut.replace(/[\ud800-\udbff]$/, "")} …`;
+  const whole = text.trim();
+  if (whole.length <= quoteCharsMax) return quoted(whole);
+  const cut = whole.slice(0, quoteCharsMax);
+  const space = cut.search(/\s\S*$/);
+  return quoted(`${space > 0 ? cut.slice(0, space) : cut.replace(/[\ud800-\udbff]$/, "")} …`);
 }
+
+const quoted = (text: string): string => text.replace(/^/gm, "> ");

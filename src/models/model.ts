@@ -13,10 +13,35 @@ export interface PromptMessage {
   content: string;
 }
 
+/** Something that was looked up for a message. */
+interface LookedUp {
+  /** Which part of the message's words it holds, 0 to 1. */
+  coverage: number;
+}
+
+/** A piece of a document that the prompt holds under a number. */
+export interface PromptPassage extends LookedUp {
+  number: number;
+  name: string;
+  heading: string;
+  quote: string;
+}
+
+/** What was looked up for a message, as the system message says it in prose: for the model that can't read. */
+export interface Grounding {
+  /** Best first. */
+  memories: ({ text: string; created_at: number } & LookedUp)[];
+  /** Best first. */
+  recalled: ({ role: "user" | "assistant"; content: string; created_at: number } & LookedUp)[];
+  /** Best first. */
+  passages: PromptPassage[];
+}
+
 export interface ModelRequest {
   /** The model asked for; null means the configured one. */
   model: string | null;
   messages: PromptMessage[];
+  grounding: Grounding;
   /** 0 to 2; null leaves it to the model. */
   temperature: number | null;
   /** Tokens of the reply at most; null leaves it to the model. */
@@ -47,6 +72,8 @@ export interface ModelPiece {
 export interface Model {
   /** The name that answers carry where the caller asks for no other. */
   readonly name: string;
+  /** Whether its replies say something of their own, that is worth being found by recall later. */
+  readonly writes: boolean;
   /** The name under which it answers a request for a model: a server may know many, `embedded` is only itself. */
   answersAs(requested: string | null): string;
   /** @param onPiece must not throw */

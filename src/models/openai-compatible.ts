@@ -114,7 +114,7 @@ export function openAiCompatible(
     }
   }
 
-  return { name: target.model, answersAs: (requested) => requested ?? target.model, reply };
+  return { name: target.model, writes: true, answersAs: (requested) => requested ?? target.model, reply };
 }
 
 function paramsOf(

@@ -75,7 +75,7 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
   }
 
   const answersAs = (requested: string | null) => inOrder(models, requested)[0]!.answersAs(requested);
-  return { name: configured.name, answersAs, reply };
+  return { name: configured.name, writes: models.some(({ writes }) => writes), answersAs, reply };
 }
 
 /** The model that was asked for by name, or else the first, then the others as configured. */

@@ -7,6 +7,8 @@
  * A `Scope` is part of every query: what lies outside of it does not exist.
  */
 import type { ErrorCode } from "../errors.ts";
+import type { DocumentStore } from "./document-store.ts";
+import type { MemoryStore } from "./memory-store.ts";
 
 /** Whose data a call may touch; a null user_id means every user of the workspace. */
 export interface Scope {
@@ -108,6 +110,8 @@ export interface TurnStart {
   metadata: Metadata | null;
   instance_id: string;
   lease_until: number;
+  /** Whether the turn may be found by recall, and memories drawn from it. */
+  use_memory: boolean;
   idempotency: Idempotency | null;
   now_ms: number;
 }
@@ -132,6 +136,43 @@ export interface TurnEnd {
   /** Tokens of the reply's text, for later prompts. */
   response_tokens: number;
   error: { code: ErrorCode; message: string } | null;
+  /** What went into the prompt; null where the turn ended before there was one. */
+  receipt: Receipt | null;
+  /** Whether memories are to be drawn from what the user said. */
+  to_remember: boolean;
+  /** Whether recall may find the reply: quotations of what is stored anyway are left out. */
+  reply_recallable: boolean;
+}
+
+/** The parts of a prompt. */
+export const promptSections = [
+  "system",
+  "profile",
+  "memories",
+  "recall",
+  "summary",
+  "passages",
+  "window",
+  "message",
+] as const;
+export type PromptSection = (typeof promptSections)[number];
+
+/** Something that was considered for a prompt. */
+export interface ReceiptEntry {
+  section: "memories" | "recall" | "passages" | "window";
+  /** The memory, message or document. */
+  id: string;
+  tokens: number;
+  /** How well it fits; null for messages of the window, which are there because they are new. */
+  score: number | null;
+}
+
+/** What went into a prompt, in tokens by Parley's own count. */
+export interface Receipt {
+  tokens: Record<PromptSection, number>;
+  chosen: ReceiptEntry[];
+  /** What was found too and had no room. */
+  dropped: ReceiptEntry[];
 }
 
 /** The text of a running reply so far. */
@@ -180,7 +221,7 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store {
+export interface Store extends MemoryStore, DocumentStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused
@@ -195,8 +236,8 @@ export interface Store {
   /** The turns that other, dead instances left running, each with the instance that ran it. */
   orphans(instanceId: string): Promise<{ turn: TurnRecord; instance_id: string }[]>;
   turn(scope: Scope, id: string): Promise<TurnRecord | null>;
-  /** Newest messages before a place in the conversation, oldest first, while they fit the token budget. */
-  window(conversationId: string, beforeSeq: number, tokensMax: number): Promise<MessageRecord[]>;
+  /** What went into the prompt of a turn that has ended; null where the scope has no such turn or it has none. */
+  receipt(scope: Scope, turnId: string): Promise<Receipt | null>;
 
   /** @throws idempotency_key_reused */
   createConversation(

@@ -95,7 +95,12 @@ describe("the window", () => {
         if (tokens > windowTokens) break;
         expected.unshift(earlier);
       }
-      expect(messages.map(({ content }) => content)).toEqual(["Short.", ...expected]);
+      const [{ content: before } = { content: "" }, ...window] = messages;
+      expect(window.map(({ content }) => content)).toEqual(expected);
+      expect(before).toStartWith("Short.");
+      // What fell out of the window is told of before it.
+      const out = spoken.slice(0, spoken.length - (expected.length - 1));
+      for (const earlier of out) expect(before).toContain(earlier.slice(0, 8));
       spoken.push(message, answer);
     }
     expect(lastRequest().messages.length).toBeLessThan(20);
@@ -107,7 +112,9 @@ describe("the window", () => {
     const message = "many words ".repeat(200);
     const { conversation_id } = await wholeTurn(narrow, model, ["Hi"], { message: "Before" });
     await wholeTurn(narrow, model, ["Hi"], { message, conversation_id });
-    expect(lastRequest().messages).toEqual([system, { role: "user", content: message }]);
+    const [before, ...window] = lastRequest().messages;
+    expect(window).toEqual([{ role: "user", content: message }]);
+    expect(before!.content).toContain("> user: Before\n> assistant: Hi");
   });
 
   test("holds nothing of other conversations, of the same user neither", async () => {

@@ -38,6 +38,7 @@ const turnStart = (changes: Partial<TurnStart> = {}): TurnStart => ({
   metadata: null,
   instance_id: instance,
   lease_until: 2_000_000_000,
+  use_memory: true,
   idempotency: null,
   now_ms: 1_700_000_000_500,
   ...changes,
@@ -54,6 +55,9 @@ const turnEnd = (changes: Partial<TurnEnd> = {}): TurnEnd => ({
   usage: { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7, estimated: false },
   response_tokens: 2,
   error: null,
+  receipt: null,
+  to_remember: false,
+  reply_recallable: true,
   ...changes,
 });
 
@@ -391,8 +395,10 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
             { response: `a${round}`, response_tokens: 20 },
           );
         }
-        const contents = async (beforeSeq: number, tokensMax: number): Promise<string[]> =>
-          (await store.window(conversation_id, beforeSeq, tokensMax)).map(({ content }) => content);
+        const contents = async (beforeSeq: number, tokensMax: number): Promise<string[]> => {
+          const { window } = await store.conversationContext(conversation_id, beforeSeq, tokensMax);
+          return window.map(({ content }) => content);
+        };
         expect(await contents(61, 60)).toEqual(["q28", "a28", "q29", "a29"]);
         expect(await contents(61, 59)).toEqual(["a28", "q29", "a29"]);
         expect(await contents(61, 19)).toEqual([]);

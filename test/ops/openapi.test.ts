@@ -341,6 +341,7 @@ describe("what is documented is what is answered", () => {
     await check("streamTurn", await get(started.stream_url));
     await check("streamTurn", await get(`/v1/turns/${turn_id}/stream`, end));
     await check("getTurn", await get(`/v1/turns/${turn_id}`));
+    await check("getReceipt", await get(`/v1/turns/${turn_id}/receipt`));
     await check("stopTurn", await fetch(`${service.url}/v1/turns/${turn_id}/stop`, { method: "POST" }));
     const created = { user_id: "ada", title: "Mountains", metadata: { channel: "web" } };
     await check("createConversation", await post("/v1/conversations", created));

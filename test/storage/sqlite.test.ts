@@ -6,12 +6,12 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 
 import { join } from "node:path";
 import { AppError } from "../../src/errors.ts";
 import { newId } from "../../src/ids.ts";
+import { cutWords } from "../../src/search/words.ts";
 import { openForReading, openForWriting } from "../../src/storage/sqlite/database.ts";
 import { DataDirInUseError } from "../../src/storage/sqlite/lock.ts";
 import { migrations } from "../../src/storage/sqlite/migrations.ts";
 import { createReads, type Reads } from "../../src/storage/sqlite/reads.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
-import { cutWords } from "../../src/storage/sqlite/words.ts";
 import type { Scope, Store } from "../../src/storage/store.ts";
 import { describeStore } from "../contracts/store.ts";
 import {
@@ -91,7 +91,7 @@ describe("the connections", () => {
     expect(pragma(db, "foreign_keys")).toBe(1);
     expect(pragma(db, "secure_delete")).toBe(1);
     expect(pragma(db, "busy_timeout")).toBe(5000);
-    for (const table of ["message_words", "title_words"]) {
+    for (const table of ["message_index", "passage_index", "title_words"]) {
       const option = db
         .query<{ v: number }, []>(`select v from ${table}_config where k = 'secure-delete'`)
         .get();
@@ -167,6 +167,7 @@ describe("deleted", () => {
       metadata: { key: secrets[3] },
       instance_id: "inst",
       lease_until: 0,
+      use_memory: true,
       idempotency: null,
       now_ms: Date.now(),
     });
@@ -184,6 +185,9 @@ describe("deleted", () => {
         usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2, estimated: false },
         response_tokens: 1,
         error: null,
+        receipt: null,
+        to_remember: false,
+        reply_recallable: true,
       },
       Date.now(),
     );

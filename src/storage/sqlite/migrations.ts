@@ -1,4 +1,5 @@
 /** Numbered, applied in order at start, never edited once released. A database's `user_version` counts them. */
 import turns from "../migrations/sqlite/0001_turns.sql" with { type: "text" };
+import memoryAndDocuments from "../migrations/sqlite/0002_memory_and_documents.sql" with { type: "text" };
 
-export const migrations: readonly string[] = [turns];
+export const migrations: readonly string[] = [turns, memoryAndDocuments];

@@ -1,5 +1,6 @@
 /** Every query that only reads. Point and page reads run in the server's thread, `search` in the reader worker. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { cutWords } from "../../search/words.ts";
 import type {
   ConversationCursor,
   ConversationPage,
@@ -7,6 +8,7 @@ import type {
   ConversationRecord,
   MessagePage,
   MessageRecord,
+  Receipt,
   Scope,
   TurnRecord,
 } from "../store.ts";
@@ -21,7 +23,6 @@ import {
   toMessage,
   toTurn,
 } from "./rows.ts";
-import { cutWords } from "./words.ts";
 
 /** Up to so many matches are collected and sorted; where there are more, the conversations are walked instead. */
 const defaultSortedMatchesMax = 100_000;
@@ -31,6 +32,10 @@ export type Reads = ReturnType<typeof createReads>;
 export function createReads(db: Database, sortedMatchesMax = defaultSortedMatchesMax) {
   const inScope = "c.workspace_id = $workspace_id and ($user_id is null or c.user_id = $user_id)";
   const turnById = db.query<TurnRow, SQLQueryBindings>(`${selectTurn} where t.id = $id and ${inScope}`);
+  const receiptOf = db.query<{ receipt: string | null }, SQLQueryBindings>(
+    `select t.receipt from turns t join messages m on m.n = t.n join conversations c on c.n = m.conversation_n
+     where t.id = $id and ${inScope}`,
+  );
   const runningElsewhere = db.query<TurnRow, SQLQueryBindings>(
     `${selectTurn} where t.status = 'running' and t.instance_id <> $instance_id`,
   );
@@ -52,7 +57,7 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
     db.query<{ count: number }, SQLQueryBindings>(
       `select count(*) as count from (select 1 from ${table} where ${table} match $match limit $limit)`,
     );
-  const countMessageMatches = countMatches("message_words");
+  const countMessageMatches = countMatches("message_index");
   const countTitleMatches = countMatches("title_words");
 
   /**
@@ -120,17 +125,17 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
     search(scope: Scope, query: ConversationQuery): ConversationPage {
       const words = cutWords(query.q ?? "");
       if (words === "") return { conversations: [], next: null };
-      const match = `${words
+      const match = `words : (${words
         .split(" ")
         .map((word) => `"${word}"`)
-        .join(" ")}*`;
+        .join(" ")}*)`;
       const limit = sortedMatchesMax + 1;
       const count =
         countMessageMatches.get({ match, limit })!.count + countTitleMatches.get({ match, limit })!.count;
       if (count <= sortedMatchesMax) {
         // A cross join is SQLite's word for going through its left side first.
         const from = `(select conversation_n as n from messages where n in (
-             select rowid from message_words where message_words match $match)
+             select rowid from message_index where message_index match $match)
            union select rowid from title_words where title_words match $match) hits cross join`;
         return page(scope, query, { from, where: "and c.n = hits.n", bindings: { match } });
       }
@@ -141,7 +146,7 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
         .map((_, index) => `instr(' ' || w.words || ' ', $word${index}) > 0`)
         .join(" and ");
       const where = `and (exists (select 1 from title_words w where w.rowid = c.n and ${holdsAll})
-          or exists (select 1 from messages m join message_words w on w.rowid = m.n
+          or exists (select 1 from messages m join message_index w on w.rowid = m.n
                      where m.conversation_n = c.n and ${holdsAll}))`;
       const bindings = Object.fromEntries(parts.map((part, index) => [`word${index}`, part]));
       return page(scope, query, { where, bindings });
@@ -168,21 +173,9 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
         .map((row) => toMessage(conversationId, row));
     },
 
-    /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
-    window(conversationId: string, beforeSeq: number, tokensMax: number): MessageRecord[] {
-      const window: MessageRecord[] = [];
-      let tokens = 0;
-      let before = beforeSeq;
-      for (let limit = 16; ; limit *= 2) {
-        const rows = newestMessages.all({ conversation_id: conversationId, before, limit });
-        for (const row of rows) {
-          tokens += row.tokens;
-          if (tokens > tokensMax) return window.reverse();
-          window.push(toMessage(conversationId, row));
-          before = row.seq;
-        }
-        if (rows.length < limit) return window.reverse();
-      }
+    receipt(scope: Scope, turnId: string): Receipt | null {
+      const row = receiptOf.get({ ...scope, id: turnId });
+      return row?.receipt ? JSON.parse(row.receipt) : null;
     },
 
     setting(name: string): string {

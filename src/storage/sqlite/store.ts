@@ -5,7 +5,9 @@ import type { Store } from "../store.ts";
 import { StorageUnusableError } from "../unusable.ts";
 import { openForReading, openForWriting } from "./database.ts";
 import { lockDataDir } from "./lock.ts";
-import { createReads, type Reads } from "./reads.ts";
+import { createMemoryReads } from "./memory-reads.ts";
+import type { LongReads } from "./reader.ts";
+import { createReads } from "./reads.ts";
 import type { Upgrade } from "./upgrade.ts";
 import { isStorageFault } from "./worker.ts";
 import { WorkerClient } from "./worker-client.ts";
@@ -39,12 +41,15 @@ export async function openSqliteStore(
     throw error;
   });
   const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writeQueueMax, commitEveryMs);
-  let reader: WorkerClient<Reads>;
+  let reader: WorkerClient<LongReads>;
+  let recaller: WorkerClient<LongReads>;
   let db: Database;
   try {
     await writer.ready;
-    reader = new WorkerClient<Reads>(workerUrl("reader.ts"), dataDir, readQueueMax, 0);
-    await reader.ready;
+    reader = new WorkerClient<LongReads>(workerUrl("reader.ts"), dataDir, readQueueMax, 0);
+    // Of its own, because a turn waits for it: searches and exports of others take longer.
+    recaller = new WorkerClient<LongReads>(workerUrl("reader.ts"), dataDir, readQueueMax, 0);
+    await Promise.all([reader.ready, recaller.ready]);
     db = openForReading(dataDir);
   } catch (error) {
     await writer.close();
@@ -52,6 +57,7 @@ export async function openSqliteStore(
     throw error;
   }
   const reads = createReads(db);
+  const memory = createMemoryReads(db);
 
   /** A read in this thread, with its faults as the port promises them. */
   const read = async <T>(query: () => T): Promise<T> => {
@@ -77,8 +83,7 @@ export async function openSqliteStore(
     endTurn: (turnId, instanceId, end, nowMs) => writer.call("endTurn", turnId, instanceId, end, nowMs),
     orphans: (instanceId) => read(() => reads.orphans(instanceId)),
     turn: (scope, id) => read(() => reads.turn(scope, id)),
-    window: (conversationId, beforeSeq, tokensMax) =>
-      read(() => reads.window(conversationId, beforeSeq, tokensMax)),
+    receipt: (scope, turnId) => read(() => reads.receipt(scope, turnId)),
 
     createConversation: (scope, conversation) => writer.call("createConversation", scope, conversation),
     conversation: (scope, id) => read(() => reads.conversation(scope, id)),
@@ -92,12 +97,33 @@ export async function openSqliteStore(
     messagesAfter: (conversationId, afterSeq, limit) =>
       reader.call("messagesAfter", conversationId, afterSeq, limit),
 
+    profile: (user) => read(() => memory.profile(user)),
+    updateProfile: (user, patch, nowMs) => writer.call("updateProfile", user, patch, nowMs),
+    heldMemories: (user) => read(() => memory.heldMemories(user)),
+    memories: (user, limit, after) => read(() => memory.memories(user, limit, after)),
+    memory: (user, id) => read(() => memory.memory(user, id)),
+    saveMemories: (user, memories, turnId, memoriesMax, nowMs) =>
+      writer.call("saveMemories", user, memories, turnId, memoriesMax, nowMs),
+    updateMemory: (user, id, patch, nowMs) => writer.call("updateMemory", user, id, patch, nowMs),
+    deleteMemory: (user, id) => writer.call("deleteMemory", user, id),
+    turnsToRemember: (limit) => read(() => memory.turnsToRemember(limit)),
+    recall: (query) => recaller.call("recall", query),
+    hasOlderMessages: (user, conversationId, shownFromSeq) =>
+      read(() => memory.hasOlderMessages(user, conversationId, shownFromSeq)),
+    conversationContext: (conversationId, beforeSeq, tokensMax) =>
+      read(() => memory.conversationContext(conversationId, beforeSeq, tokensMax)),
+    replaceSummary: (conversationId, from, summary) =>
+      writer.call("replaceSummary", conversationId, from, summary),
+
+    hasPassages: (workspaceId) => read(() => memory.hasPassages(workspaceId)),
+    searchPassages: (query) => recaller.call("searchPassages", query),
+
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
     ticketSecret: () => read(() => reads.setting("ticket_secret")),
     check: () => writer.call("check", Date.now()),
     async close() {
       await writer.close();
-      await reader.close();
+      await Promise.all([reader.close(), recaller.close()]);
       db.close();
       unlock();
     },

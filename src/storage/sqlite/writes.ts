@@ -4,6 +4,8 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
+import { stemsOf } from "../../search/terms.ts";
+import { cutWords } from "../../search/words.ts";
 import type {
   Checkpoint,
   ConversationPatch,
@@ -15,8 +17,9 @@ import type {
   TurnStart,
   TurnStarted,
 } from "../store.ts";
+import { createMemoryWrites } from "./memory-writes.ts";
 import { createReads } from "./reads.ts";
-import { cutWords } from "./words.ts";
+import { userToken } from "./scope.ts";
 
 export type Writes = ReturnType<typeof createWrites>["operations"];
 
@@ -25,6 +28,8 @@ export type Writes = ReturnType<typeof createWrites>["operations"];
  */
 export function createWrites(db: Database) {
   const reads = createReads(db);
+  const memory = createMemoryWrites(db);
+  const { ensureUser } = memory;
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
   const findKey = statement(`select body_hash, resource_id from idempotency_keys
@@ -32,8 +37,8 @@ export function createWrites(db: Database) {
   const insertKey = statement(`insert into idempotency_keys values
     ($principal_id, $operation, $key, $body_hash, $resource_id, $created_at)`);
   const insertConversation = statement(`insert into conversations
-    (id, workspace_id, user_id, title, metadata, created_at, updated_at, last_active_ms)
-    values ($id, $workspace_id, $user_id, $title, $metadata, $now, $now, $now_ms) returning n`);
+    (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
+    values ($id, $workspace_id, $user_id, $user_n, $title, $metadata, $now, $now, $now_ms) returning n`);
   const findConversation = statement(`select n, title, message_count, active_turn_id from conversations
     where id = $id and workspace_id = $workspace_id and user_id = $user_id`);
   const beginTurn = statement(`update conversations set active_turn_id = $turn_id, title = $title,
@@ -43,9 +48,12 @@ export function createWrites(db: Database) {
     (id, conversation_n, turn_id, seq, role, content, status, model, tokens, created_at)
     values ($id, $conversation_n, $turn_id, $seq, $role, $content, $status, $model, $tokens, $now)`);
   const insertTurn =
-    statement(`insert into turns (n, id, user_message_n, status, model, instance_id, lease_until,
-    created_at) values ($n, $id, $user_message_n, 'running', $model, $instance_id, $lease_until, $now)`);
-  const insertMessageWords = statement("insert into message_words (rowid, words) values ($n, $words)");
+    statement(`insert into turns (n, id, user_message_n, status, model, use_memory, instance_id,
+    lease_until, created_at)
+    values ($n, $id, $user_message_n, 'running', $model, $use_memory, $instance_id, $lease_until, $now)`);
+  const indexMessage = statement(
+    "insert into message_index (rowid, scope, words, stems) values ($n, $scope, $words, $stems)",
+  );
   const replaceTitleWords = statement(
     "insert or replace into title_words (rowid, words) values ($n, $words)",
   );
@@ -58,16 +66,17 @@ export function createWrites(db: Database) {
     statement(`update turns set status = $status, finish_reason = $finish_reason, model = $model,
     memories_used = $memories_used, prompt_tokens = $prompt_tokens, completion_tokens = $completion_tokens,
     total_tokens = $total_tokens, usage_estimated = $estimated, error_code = $error_code,
-    error_message = $error_message, ended_at = $now
-    where id = $id and instance_id = $instance_id and status = 'running' returning n, user_message_n`);
+    error_message = $error_message, receipt = $receipt, to_remember = $to_remember and use_memory, ended_at = $now
+    where id = $id and instance_id = $instance_id and status = 'running'
+    returning n, user_message_n, use_memory`);
   const finishReply = statement(`update messages set content = $content, status = $status, model = $model,
     sources = $sources, citations = $citations, tokens = $tokens where n = $n returning conversation_n`);
   const messageText = statement("select content from messages where n = $n");
   const finishConversation = statement(`update conversations set active_turn_id = null,
-    tokens_used = tokens_used + $tokens, updated_at = $now where n = $n`);
+    tokens_used = tokens_used + $tokens, updated_at = $now where n = $n returning user_n`);
   const patchConversation = statement(`update conversations set title = $title, metadata = $metadata,
     updated_at = $now where id = $id returning n`);
-  const dropMessageWords = statement(`delete from message_words
+  const dropFromIndex = statement(`delete from message_index
     where rowid in (select m.n from messages m join conversations c on c.n = m.conversation_n where c.id = $id)`);
   const dropTitleWords = statement("delete from title_words where rowid = $n");
   const dropConversation = statement("delete from conversations where id = $id returning n");
@@ -90,12 +99,14 @@ export function createWrites(db: Database) {
   };
 
   /**
-   * Words to index, kept until the transaction's end: FTS5 writes out all that it holds at every statement that may
+   * What is to be indexed, kept until the transaction's end: FTS5 writes out all that it holds at every statement that may
    * be undone by itself, which made each turn a third dearer.
    */
-  let words: { n: number; words: string }[] = [];
+  let toIndex: { n: number; scope: string; words: string }[] = [];
 
   const operations = {
+    ...memory.operations,
+
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
       const known = resourceOf(start.idempotency);
       if (known !== null) {
@@ -117,6 +128,7 @@ export function createWrites(db: Database) {
           id: conversation_id,
           workspace_id: scope.workspace_id,
           user_id: start.user_id,
+          user_n: ensureUser(scope.workspace_id, start.user_id, now),
           title,
           metadata: JSON.stringify(start.metadata ?? {}),
           now,
@@ -168,6 +180,7 @@ export function createWrites(db: Database) {
         id: start.turn_id,
         user_message_n: userMessage.lastInsertRowid,
         model: start.model,
+        use_memory: Number(start.use_memory),
         instance_id: start.instance_id,
         lease_until: start.lease_until,
         now,
@@ -200,6 +213,8 @@ export function createWrites(db: Database) {
         estimated: Number(estimated),
         error_code: end.error?.code ?? null,
         error_message: end.error?.message ?? null,
+        receipt: end.receipt && JSON.stringify(end.receipt),
+        to_remember: Number(end.to_remember),
         now,
       });
       if (ended === null) return false;
@@ -212,10 +227,15 @@ export function createWrites(db: Database) {
         citations: JSON.stringify(end.citations),
         tokens: end.response_tokens,
       })!;
+      const { user_n } = finishConversation.get({ n: reply.conversation_n!, tokens: total_tokens, now })!;
+      const scope = ended.use_memory === 1 ? userToken(user_n as number) : "";
       const message = messageText.get({ n: ended.user_message_n! })!;
-      words.push({ n: ended.user_message_n as number, words: cutWords(message.content as string) });
-      words.push({ n: ended.n as number, words: cutWords(end.response) });
-      finishConversation.run({ n: reply.conversation_n!, tokens: total_tokens, now });
+      toIndex.push({ n: ended.user_message_n as number, scope, words: cutWords(message.content as string) });
+      toIndex.push({
+        n: ended.n as number,
+        scope: end.reply_recallable ? scope : "",
+        words: cutWords(end.response),
+      });
       return true;
     },
 
@@ -232,6 +252,7 @@ export function createWrites(db: Database) {
         id,
         workspace_id: scope.workspace_id,
         user_id,
+        user_n: ensureUser(scope.workspace_id, user_id, now),
         title,
         metadata: JSON.stringify(metadata),
         now,
@@ -262,7 +283,7 @@ export function createWrites(db: Database) {
       if (found === null) return false;
       if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id);
       complete();
-      dropMessageWords.run({ id });
+      dropFromIndex.run({ id });
       const { n } = dropConversation.get({ id })!;
       dropTitleWords.run({ n: n! });
       return true;
@@ -278,12 +299,12 @@ export function createWrites(db: Database) {
   };
 
   function complete(): void {
-    for (const row of words) insertMessageWords.run(row);
-    words = [];
+    for (const { n, scope, words } of toIndex) indexMessage.run({ n, scope, words, stems: stemsOf(words) });
+    toIndex = [];
   }
 
   function forget(): void {
-    words = [];
+    toIndex = [];
   }
 
   return { operations, complete, forget };

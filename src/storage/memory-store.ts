@@ -1,0 +1,156 @@
+/** The part of the storage port that remembers: users and their profiles, memories, recall, summaries. */
+import type { MessageRecord, Metadata } from "./store.ts";
+
+/** One user of a workspace. */
+export interface UserScope {
+  workspace_id: string;
+  user_id: string;
+}
+
+/** What a user, or their team, set about them. */
+export interface Profile {
+  display_name: string | null;
+  /** BCP 47, such as `de-CH`. */
+  language: string | null;
+  /** IANA, such as `Europe/Zurich`. */
+  timezone: string | null;
+  /** How the user wants to be answered. */
+  instructions: string | null;
+  metadata: Metadata;
+}
+
+export interface ProfileRecord extends Profile {
+  user_id: string;
+  /** 0 where nothing was ever set or said. */
+  created_at: number;
+  updated_at: number;
+}
+
+export type MemoryKind = "fact" | "preference" | "instruction" | "event";
+
+/** A durable fact about a user. */
+export interface MemoryRecord {
+  id: string;
+  text: string;
+  kind: MemoryKind;
+  /** What it is the one value of, such as `name` or `home`: a newer one of the same slot supersedes it. */
+  slot: string | null;
+  tokens: number;
+  /** The user's message that it comes from; null where it was given through the API. */
+  source_message_id: string | null;
+  /** The memory that took its place; null while it holds. */
+  superseded_by: string | null;
+  /** How often it was part of a prompt, and when last. */
+  uses: number;
+  used_at: number | null;
+  created_at: number;
+  updated_at: number;
+}
+
+export interface NewMemory {
+  id: string;
+  text: string;
+  kind: MemoryKind;
+  slot: string | null;
+  tokens: number;
+  source_message_id: string | null;
+  /** Memories that don't hold any more because of this one. */
+  supersedes: string[];
+}
+
+export interface MemoryPatch {
+  text?: string;
+  kind?: MemoryKind;
+  tokens?: number;
+}
+
+export interface MemoryPage {
+  /** Newest first, superseded ones not among them. */
+  memories: MemoryRecord[];
+  /** The id to go on after; null on the last page. */
+  next: string | null;
+}
+
+export interface RecallQuery extends UserScope {
+  q: string;
+  /** The question as the embedding model has it; null where there is none. */
+  vector: number[] | null;
+  /** Messages of this conversation from this seq on are before the model already. */
+  conversation_id: string;
+  shown_from_seq: number;
+  limit: number;
+  /** Unix seconds, against which messages are old. */
+  now: number;
+}
+
+export interface RecalledMessage {
+  message: MessageRecord;
+  score: number;
+  /** Which part of the question it holds, 0 to 1. */
+  coverage: number;
+}
+
+/** The digest of a conversation's beginning. */
+export interface Summary {
+  text: string;
+  tokens: number;
+  /** It covers all messages up to this seq; 0 where there is none. */
+  through_seq: number;
+}
+
+/** What of a conversation can go into a prompt. */
+export interface ConversationContext {
+  summary: Summary;
+  /** The newest messages within the budget, oldest first. */
+  window: MessageRecord[];
+  /** Messages that neither the summary nor the window holds, oldest first, the newest of them where they are many. */
+  between: MessageRecord[];
+}
+
+/** A turn whose memories are still to be drawn. */
+export interface TurnToRemember extends UserScope {
+  turn_id: string;
+  user_message_id: string;
+  message: string;
+  created_at: number;
+}
+
+export interface MemoryStore {
+  /** Null for a user nobody has heard of. */
+  profile(user: UserScope): Promise<ProfileRecord | null>;
+  updateProfile(user: UserScope, patch: Partial<Profile>, nowMs: number): Promise<ProfileRecord>;
+
+  /** All memories of a user that hold, newest first: never more than the cap that they are saved under. */
+  heldMemories(user: UserScope): Promise<MemoryRecord[]>;
+  memories(user: UserScope, limit: number, after: string | null): Promise<MemoryPage>;
+  memory(user: UserScope, id: string): Promise<MemoryRecord | null>;
+  /**
+   * Saves memories, supersedes what they replace, drops the least useful ones beyond the cap, and marks the turn that
+   * they come from as remembered; gives those that were saved. Does nothing a second time for the same turn.
+   * @param turnId null where they come through the API
+   */
+  saveMemories(
+    user: UserScope,
+    memories: NewMemory[],
+    turnId: string | null,
+    memoriesMax: number,
+    nowMs: number,
+  ): Promise<MemoryRecord[]>;
+  updateMemory(user: UserScope, id: string, patch: MemoryPatch, nowMs: number): Promise<MemoryRecord | null>;
+  deleteMemory(user: UserScope, id: string): Promise<boolean>;
+  /** Ended turns of any user whose memories are still to be drawn, oldest first. */
+  turnsToRemember(limit: number): Promise<TurnToRemember[]>;
+
+  /** Which of the user's messages bear on a question, best first. */
+  recall(query: RecallQuery): Promise<RecalledMessage[]>;
+  /** Whether recall could find anything beside these messages of this conversation. */
+  hasOlderMessages(user: UserScope, conversationId: string, shownFromSeq: number): Promise<boolean>;
+
+  conversationContext(
+    conversationId: string,
+    beforeSeq: number,
+    tokensMax: number,
+  ): Promise<ConversationContext>;
+  /** Replaces a summary, if it is still the one that covers up to `from`; else nothing happens and it is false. */
+  replaceSummary(conversationId: string, from: number, summary: Summary): Promise<boolean>;
+}

@@ -1,0 +1,126 @@
+-- A user is known from their first conversation, memory or document on; the profile is what they or their team set.
+create table users (
+  n integer primary key,
+  workspace_id text not null references workspaces (id),
+  user_id text not null,
+  display_name text,
+  language text,
+  timezone text,
+  instructions text,
+  metadata text not null default '{}',
+  created_at integer not null,
+  updated_at integer not null,
+  unique (workspace_id, user_id)
+) strict;
+
+insert into users (workspace_id, user_id, created_at, updated_at)
+  select workspace_id, user_id, min(created_at), min(created_at) from conversations group by workspace_id, user_id;
+
+-- The summary covers all messages up to summary_through_seq.
+alter table conversations add column user_n integer references users (n);
+alter table conversations add column summary text not null default '';
+alter table conversations add column summary_tokens integer not null default 0;
+alter table conversations add column summary_through_seq integer not null default 0;
+update conversations set user_n = (select n from users u
+  where u.workspace_id = conversations.workspace_id and u.user_id = conversations.user_id);
+create index conversations_by_user_n on conversations (user_n);
+
+-- receipt holds JSON; a turn is to be remembered from its end until its memories are drawn.
+alter table turns add column receipt text;
+alter table turns add column use_memory integer not null default 1;
+alter table turns add column to_remember integer not null default 0;
+create index turns_to_remember on turns (n) where to_remember = 1;
+
+-- A memory about the same slot ("home", "name") supersedes the one before, which is kept until the cap drops it.
+create table memories (
+  n integer primary key,
+  id text not null unique,
+  user_n integer not null references users (n) on delete cascade,
+  text text not null,
+  kind text not null check (kind in ('fact', 'preference', 'instruction', 'event')),
+  slot text,
+  tokens integer not null,
+  source_message_id text,
+  superseded_by text,
+  uses integer not null default 0,
+  used_at integer,
+  created_at integer not null,
+  updated_at integer not null
+) strict;
+
+create index memories_by_user on memories (user_n, n);
+
+-- scope has the token of the message's user (u and the user's n), and none where the turn was not to be remembered,
+-- so that a search goes through one user's messages alone. stems are those of words that differ from their stem;
+-- messages that were indexed before have none.
+create virtual table message_index using fts5 (scope, words, stems, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
+insert into message_index (message_index, rank) values ('secure-delete', 1);
+insert into message_index (rowid, scope, words, stems)
+  select w.rowid, 'u' || c.user_n, w.words, ''
+  from message_words w join messages m on m.n = w.rowid join conversations c on c.n = m.conversation_n;
+drop table message_words;
+
+-- A document is what stands under a name; its text is that of its newest ready revision, so that a new one takes the
+-- place of the old in one step, and no search sees both.
+create table documents (
+  n integer primary key,
+  id text not null unique,
+  workspace_id text not null references workspaces (id),
+  user_n integer references users (n) on delete cascade,
+  collection text not null,
+  name text not null,
+  revision_n integer,
+  created_at integer not null,
+  updated_at integer not null
+) strict;
+
+create unique index documents_by_name on documents (workspace_id, coalesce(user_n, 0), collection, name);
+create index documents_by_age on documents (workspace_id, updated_at, n);
+
+-- upload names the file that holds the bytes as they came, until the text is made of them. A revision without a
+-- document is waste that is cleared away in the background.
+create table document_revisions (
+  n integer primary key,
+  id text not null unique,
+  document_n integer references documents (n) on delete set null,
+  version integer not null,
+  status text not null check (status in ('processing', 'ready', 'failed')),
+  media_type text not null,
+  metadata text not null default '{}',
+  content_hash text not null,
+  bytes integer not null,
+  upload text,
+  chars integer not null default 0,
+  passage_count integer not null default 0,
+  stored_count integer not null default 0,
+  error_code text,
+  error_message text,
+  created_at integer not null,
+  ended_at integer
+) strict;
+
+create index document_revisions_by_document on document_revisions (document_n, version);
+
+-- A document's text in parts, because one value of many mebibytes would hold up all other writes.
+create table document_parts (
+  revision_n integer not null references document_revisions (n) on delete cascade,
+  start integer not null,
+  text text not null,
+  primary key (revision_n, start)
+) strict, without rowid;
+
+create table passages (
+  n integer primary key,
+  revision_n integer not null references document_revisions (n) on delete cascade,
+  seq integer not null,
+  start integer not null,
+  end integer not null,
+  heading text not null,
+  text text not null,
+  tokens integer not null,
+  unique (revision_n, seq)
+) strict;
+
+-- scope has tokens of the workspace, the owner, the collection and each pair of metadata.
+create virtual table passage_index using fts5 (scope, heading, words, stems, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
+insert into passage_index (passage_index, rank) values ('secure-delete', 1);

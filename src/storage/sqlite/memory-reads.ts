@@ -1,0 +1,120 @@
+/** Queries about users, memories and what of a conversation goes into a prompt. They run in the server's thread. */
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import type {
+  ConversationContext,
+  MemoryPage,
+  MemoryRecord,
+  ProfileRecord,
+  TurnToRemember,
+  UserScope,
+} from "../memory-store.ts";
+import type { MessageRecord } from "../store.ts";
+import { type MessageRow, messageColumns, toMessage } from "./rows.ts";
+
+/** Messages that fell between the summary and the window: normally none, or a few for a moment. */
+const betweenMax = 64;
+
+interface ProfileRow extends Omit<ProfileRecord, "metadata"> {
+  metadata: string;
+}
+
+export const profileColumns =
+  "user_id, display_name, language, timezone, instructions, metadata, created_at, updated_at";
+
+export const toProfile = (row: ProfileRow): ProfileRecord => ({ ...row, metadata: JSON.parse(row.metadata) });
+
+export const memoryColumns =
+  "id, text, kind, slot, tokens, source_message_id, superseded_by, uses, used_at, created_at, updated_at";
+
+const ofUser = "user_n = (select n from users where workspace_id = $workspace_id and user_id = $user_id)";
+
+export function createMemoryReads(db: Database) {
+  const profile = db.query<ProfileRow, SQLQueryBindings>(
+    `select ${profileColumns} from users where workspace_id = $workspace_id and user_id = $user_id`,
+  );
+  const held = db.query<MemoryRecord, SQLQueryBindings>(
+    `select ${memoryColumns} from memories where ${ofUser} and superseded_by is null order by n desc`,
+  );
+  const page = db.query<MemoryRecord, SQLQueryBindings>(
+    `select ${memoryColumns} from memories where ${ofUser} and superseded_by is null
+       and ($after is null or n < (select n from memories where id = $after)) order by n desc limit $limit`,
+  );
+  const memoryById = db.query<MemoryRecord, SQLQueryBindings>(
+    `select ${memoryColumns} from memories where id = $id and ${ofUser}`,
+  );
+  const toRemember = db.query<TurnToRemember, SQLQueryBindings>(
+    `select t.id as turn_id, c.workspace_id, c.user_id, u.id as user_message_id, u.content as message, t.created_at
+     from turns t join messages u on u.n = t.user_message_n join conversations c on c.n = u.conversation_n
+     where t.to_remember = 1 order by t.n limit $limit`,
+  );
+  const otherConversation = db.query<{ n: number }, SQLQueryBindings>(
+    `select n from conversations where ${ofUser} and id <> $conversation_id and message_count > 0 limit 1`,
+  );
+  const anyDocument = db.query<{ n: number }, SQLQueryBindings>(
+    "select n from documents where workspace_id = $workspace_id and revision_n is not null limit 1",
+  );
+  const conversation = db.query<
+    { n: number; summary: string; summary_tokens: number; summary_through_seq: number },
+    SQLQueryBindings
+  >("select n, summary, summary_tokens, summary_through_seq from conversations where id = $id");
+  const newest = db.query<MessageRow, SQLQueryBindings>(
+    `select ${messageColumns} from messages m
+     where m.conversation_n = $n and m.seq > $after and m.seq < $before order by m.seq desc limit $limit`,
+  );
+
+  return {
+    profile(user: UserScope): ProfileRecord | null {
+      const row = profile.get({ ...user });
+      return row && toProfile(row);
+    },
+
+    heldMemories: (user: UserScope): MemoryRecord[] => held.all({ ...user }),
+
+    memories(user: UserScope, limit: number, after: string | null): MemoryPage {
+      const rows = page.all({ ...user, limit: limit + 1, after });
+      const memories = rows.slice(0, limit);
+      return { memories, next: rows.length > limit ? memories.at(-1)!.id : null };
+    },
+
+    memory: (user: UserScope, id: string): MemoryRecord | null => memoryById.get({ ...user, id }),
+
+    turnsToRemember: (limit: number): TurnToRemember[] => toRemember.all({ limit }),
+
+    hasOlderMessages(user: UserScope, conversation_id: string, shownFromSeq: number): boolean {
+      return shownFromSeq > 1 || otherConversation.get({ ...user, conversation_id }) !== null;
+    },
+
+    hasPassages: (workspace_id: string): boolean => anyDocument.get({ workspace_id }) !== null,
+
+    /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
+    conversationContext(conversationId: string, beforeSeq: number, tokensMax: number): ConversationContext {
+      const found = conversation.get({ id: conversationId });
+      const { n, summary_through_seq: after } = found ?? { n: 0, summary_through_seq: 0 };
+      const window: MessageRecord[] = [];
+      const context = {
+        summary: { text: found?.summary ?? "", tokens: found?.summary_tokens ?? 0, through_seq: after },
+        window,
+        between: [] as MessageRecord[],
+      };
+      let tokens = 0;
+      let before = beforeSeq;
+      for (let limit = 16; before > after + 1; limit *= 2) {
+        const rows = newest.all({ n, after, before, limit });
+        for (const row of rows) {
+          tokens += row.tokens;
+          if (tokens > tokensMax) {
+            const between = newest.all({ n, after, before, limit: betweenMax });
+            context.between = between.reverse().map((row) => toMessage(conversationId, row));
+            window.reverse();
+            return context;
+          }
+          window.push(toMessage(conversationId, row));
+          before = row.seq;
+        }
+        if (rows.length < limit) break;
+      }
+      window.reverse();
+      return context;
+    },
+  };
+}

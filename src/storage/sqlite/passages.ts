@@ -1,0 +1,110 @@
+/**
+ * Search in documents. A passage's headings and its neighbours count too: the words that a question uses often stand
+ * above the answer, or right before it.
+ */
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { enclosed, rank, type Unit } from "../../search/bm25f.ts";
+import { stemsOf, termsOf } from "../../search/terms.ts";
+import { cutWords } from "../../search/words.ts";
+import type { FoundPassage, PassageQuery } from "../document-store.ts";
+import { createCandidates } from "./candidates.ts";
+import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
+
+const weights = { heading: 0.8, context: 0.3 };
+/** Passages that are ranked with their neighbours, of those that are best without them. */
+const rankedMax = 60;
+
+interface Row {
+  n: number;
+  revision_n: number;
+  seq: number;
+  document_id: string;
+  name: string;
+  heading: string;
+  text: string;
+  start: number;
+  end: number;
+  tokens: number;
+  heading_words: string;
+  words: string;
+  stems: string;
+}
+
+interface Candidate extends Unit {
+  row: Row;
+}
+
+export function createPassageSearch(db: Database) {
+  const candidates = createCandidates(db, "passage_index", ["heading", "words", "stems"]);
+  const userOf = db.query<{ n: number }, SQLQueryBindings>(
+    "select n from users where workspace_id = $workspace_id and user_id = $user_id",
+  );
+  // Only passages of the revision that its document has now: none that is still being stored, none that was replaced.
+  const byRow = db.query<Row, SQLQueryBindings>(
+    `select p.n, p.revision_n, p.seq, d.id as document_id, d.name, p.heading, p.text, p.start, p.end, p.tokens,
+       i.heading as heading_words, i.words, i.stems
+     from passages p join document_revisions r on r.n = p.revision_n
+       join documents d on d.n = r.document_n and d.revision_n = r.n join passage_index i on i.rowid = p.n
+     where p.n in (select value from json_each($rows))`,
+  );
+  const neighbours = db.query<
+    { revision_n: number; seq: number; words: string; stems: string },
+    SQLQueryBindings
+  >(
+    `select p.revision_n, p.seq, i.words, i.stems from json_each($places) place
+     cross join passages p on p.revision_n = place.value ->> 0 and p.seq = place.value ->> 1
+     join passage_index i on i.rowid = p.n`,
+  );
+
+  /** The scope that a passage must be in, as an FTS5 expression. */
+  function scopeOf({ workspace_id, user_id, collections, filter }: PassageQuery): string {
+    const user = user_id === null ? null : userOf.get({ workspace_id, user_id });
+    const owners = [sharedToken, ...(user === null ? [] : [userToken(user.n)])];
+    const either = (tokens: string[]): string =>
+      `{scope} : (${tokens.map((token) => `"${token}"`).join(" OR ")})`;
+    return [
+      either([workspaceToken(workspace_id)]),
+      either(owners),
+      ...(collections === null ? [] : [either(collections.map(collectionToken))]),
+      ...Object.entries(filter ?? {}).map(([key, value]) => either([metadataToken(key, value)])),
+    ].join(" AND ");
+  }
+
+  return function searchPassages(query: PassageQuery): FoundPassage[] {
+    const asked = termsOf(cutWords(query.q));
+    if (asked.length === 0 || query.collections?.length === 0) return [];
+    const { rows, terms } = candidates(scopeOf(query), asked);
+    if (rows.length === 0) return [];
+    const alone = byRow.all({ rows: JSON.stringify(rows) }).map((row): Candidate => {
+      const heading = `${row.heading_words} ${stemsOf(row.heading_words)}`;
+      return { row, words: enclosed(row.words), stems: enclosed(row.stems), heading: enclosed(heading) };
+    });
+    const best = rank(terms, alone, weights).slice(0, rankedMax);
+    const places = best.flatMap(({ candidate: { row } }) => [
+      [row.revision_n, row.seq - 1],
+      [row.revision_n, row.seq + 1],
+    ]);
+    const near = new Map<string, string>();
+    for (const { revision_n, seq, words, stems } of neighbours.all({ places: JSON.stringify(places) })) {
+      near.set(`${revision_n}:${seq}`, `${words} ${stems}`);
+    }
+    const inContext = best.map(({ candidate }): Candidate => {
+      const { revision_n, seq } = candidate.row;
+      const around = [seq - 1, seq + 1].map((at) => near.get(`${revision_n}:${at}`) ?? "");
+      return { ...candidate, context: enclosed(around.join(" ")) };
+    });
+    return rank(terms, inContext, weights)
+      .slice(0, query.limit)
+      .map(({ candidate: { row }, score, coverage }) => ({
+        document_id: row.document_id,
+        name: row.name,
+        heading: row.heading,
+        quote: row.text,
+        start: row.start,
+        end: row.end,
+        tokens: row.tokens,
+        score,
+        coverage,
+      }));
+  };
+}

@@ -1,0 +1,20 @@
+/**
+ * The words that stand for what a row of an index belongs to. They are in a column of their own, so that a search is
+ * limited to a user, a collection or a pair of metadata by the index itself.
+ */
+import { createHash } from "node:crypto";
+
+/** What stands for a user. @param n the user's row */
+export const userToken = (n: number): string => `u${n}`;
+
+/** What stands for no user: a document of the whole workspace. */
+export const sharedToken = "shared";
+
+export const workspaceToken = (id: string): string => hashed("w", id);
+export const collectionToken = (name: string): string => hashed("c", name);
+export const metadataToken = (key: string, value: string): string => hashed("m", key, value);
+
+/** Names may hold anything, tokens letters and digits only. 80 bits of SHA-256 don't collide. */
+function hashed(kind: string, ...parts: string[]): string {
+  return kind + createHash("sha256").update(parts.join("\0")).digest("hex").slice(0, 20);
+}
