@@ -89,6 +89,7 @@ const done = (members: object): string => {
     done: true,
     ...ended,
     turn_id: turn,
+    model: "gpt-5-mini",
     length: reply.length,
     sources: [],
     tokens_used: 38,

@@ -8,7 +8,7 @@ import type { Reply } from "./reply.ts";
 export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long";
 
 export interface RunningTurn {
-  /** As committed at the start. */
+  /** As committed at the start; `model` becomes the fallback that answers, if one does. */
   readonly turn: TurnRecord;
   readonly input: TurnInput;
   readonly options: Omit<ModelRequest, "messages" | "grounding">;
@@ -26,7 +26,6 @@ export interface TurnServices extends ContextServices {
 export interface Outcome {
   status: TurnEndStatus;
   finish_reason: FinishReason | null;
-  model: string;
   error: TurnEnd["error"];
   /** As the provider reported it; null where it didn't. */
   usage: ModelUsage | null;

@@ -97,9 +97,10 @@ export class RunningTurns {
     return await this.services.store.receipt(scope, turnId);
   }
 
-  /** What the reply of a turn that runs here holds by now; null where it doesn't run here. */
-  textOf(turnId: string): string | null {
-    return this.#entries.get(turnId)?.reply.text ?? null;
+  /** What the reply of a turn that runs here holds by now, and whose it is; null where it doesn't run here. */
+  replyOf(turnId: string): { content: string; model: string } | null {
+    const entry = this.#entries.get(turnId);
+    return entry ? { content: entry.reply.text, model: entry.turn.model } : null;
   }
 
   /** Stops a running turn; one that has ended stays as it is. Null where the scope has no such turn. */
@@ -236,7 +237,7 @@ export class RunningTurns {
     const checkpoints = due.map((entry) => {
       entry.checkpointedMs = nowMs;
       entry.checkpointedLength = entry.reply.length;
-      return { turn_id: entry.turn.id, text: entry.reply.text };
+      return { turn_id: entry.turn.id, text: entry.reply.text, model: entry.turn.model };
     });
     try {
       await this.services.store.checkpointReplies(checkpoints);

@@ -255,7 +255,7 @@ const startEvent = strictObject(
     turn_id: id("turn"),
     conversation_id: id("conversation"),
     message_id: id("message", { description: "The reply as a message of the conversation." }),
-    model: t.String(),
+    model: t.String({ description: "The model that is asked; `done` names the one that wrote." }),
   },
   {
     title: "StartEvent",
@@ -282,6 +282,7 @@ const doneEvent = strictObject(
     message_id: id("message", { description: "The reply as a message of the conversation." }),
     status: t.UnionEnum(endStatus),
     finish_reason: finishReason,
+    model: t.String({ description: "The model that wrote the reply." }),
     length: integer({ minimum: 0, description: "The whole reply's length in UTF-16 code units." }),
     sources: sources(),
     tokens_used: integer({ minimum: 0, description: "The same as usage.total_tokens." }),

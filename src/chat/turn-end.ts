@@ -11,11 +11,11 @@ const retryMs = 500;
 
 /** The end to commit, with the provider's usage or, where it gave none, our own count. */
 export function toEnd(
-  { reply, input }: RunningTurn,
+  { reply, input, turn }: RunningTurn,
   outcome: Outcome,
   { model: port }: TurnServices,
 ): TurnEnd {
-  const { status, finish_reason, model, error, usage: reported, context } = outcome;
+  const { status, finish_reason, error, usage: reported, context } = outcome;
   const response = reply.text;
   const response_tokens = reported
     ? Math.max(0, reported.completion_tokens - reported.reasoning_tokens)
@@ -28,6 +28,7 @@ export function toEnd(
         estimated: false,
       }
     : estimatedUsage(context?.tokens ?? 0, response_tokens);
+  const { model } = turn;
   return {
     status,
     finish_reason,

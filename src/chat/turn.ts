@@ -22,7 +22,6 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
   const outcome: Outcome = {
     status: "completed",
     finish_reason: null,
-    model: turn.model,
     error: null,
     usage: null,
     context: null,
@@ -35,7 +34,7 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
     const { messages, grounding } = context;
     const request = { ...options, messages, grounding };
     await services.model.reply(request, signal, (piece) => {
-      if (piece.model !== undefined) outcome.model = piece.model;
+      if (piece.model !== undefined) turn.model = piece.model;
       if (piece.usage !== undefined) outcome.usage = piece.usage;
       if (piece.finish_reason !== undefined) outcome.finish_reason = piece.finish_reason;
       if (piece.text !== undefined && !reply.append(piece.text, replyCharsMax)) running.abort("too_long");

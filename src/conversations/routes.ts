@@ -42,8 +42,8 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
   async function messagesOf(conversationId: string, limit: number, before: number | null) {
     const page = await store.messages(conversationId, limit, before);
     const messages = page.messages.map((message) => {
-      const live = message.status === "running" ? turns.textOf(message.turn_id) : null;
-      return toMessage(live === null ? message : { ...message, content: live });
+      const live = message.status === "running" ? turns.replyOf(message.turn_id) : null;
+      return toMessage(live === null ? message : { ...message, ...live });
     });
     return { messages, has_more: page.has_more };
   }

@@ -133,7 +133,7 @@ const sourcesFrame = ({ sources, citations }: Cited): string =>
 
 function doneFrame({ ended, length }: Reply): string {
   if (ended === null) throw new AppError("internal", { cause: "done before the end" });
-  const { id, conversation_id, message_id, status, finish_reason, sources, usage, error } = ended;
+  const { id, conversation_id, message_id, status, finish_reason, model, sources, usage, error } = ended;
   const data = JSON.stringify({
     done: true,
     conversation_id,
@@ -141,6 +141,7 @@ function doneFrame({ ended, length }: Reply): string {
     message_id,
     status,
     finish_reason,
+    model,
     length,
     sources,
     tokens_used: usage.total_tokens,

@@ -175,10 +175,11 @@ export interface Receipt {
   dropped: ReceiptEntry[];
 }
 
-/** The text of a running reply so far. */
+/** The text of a running reply so far, and the model that writes it. */
 export interface Checkpoint {
   turn_id: string;
   text: string;
+  model: string;
 }
 
 export interface NewConversation {
@@ -227,7 +228,7 @@ export interface Store extends MemoryStore, DocumentStore {
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused
    */
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
-  /** Replaces the stored text of replies that still run. What starts and ends turns goes first. */
+  /** Replaces the stored text and model of replies that still run. What starts and ends turns goes first. */
   checkpointReplies(checkpoints: Checkpoint[]): Promise<void>;
   /** Keeps the running turns of an instance its own until a time. */
   renewLeases(instanceId: string, leaseUntil: number): Promise<void>;

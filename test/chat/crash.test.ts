@@ -113,6 +113,25 @@ describe("kill -9 in the middle of a reply", () => {
     ]);
   });
 
+  test("a fallback that was writing is named", async () => {
+    const fallback = startModelServer();
+    await using service = await startService({
+      model,
+      env: { PARLEY_FALLBACK_MODELS: `fallback@${fallback.url}` },
+    });
+    model.status(401);
+    const { turn } = await holdTurn(service, fallback, "half a reply");
+    await untilStored(service, turn.id, "half a reply");
+    await service.kill();
+    await service.restart();
+    expect(await turnOf(service, turn.id)).toMatchObject({ status: "interrupted", model: "fallback" });
+    const { body } = await service.get<{ messages: Message[] }>(
+      `/v1/conversations/${turn.conversation_id}/messages`,
+    );
+    expect(body.messages.at(-1)).toMatchObject({ content: "half a reply", model: "fallback" });
+    await fallback.close();
+  });
+
   test("a request with the same Idempotency-Key is told, over JSON as a problem", async () => {
     await using service = await startService({ model });
     const key = { "idempotency-key": "before-the-crash" };

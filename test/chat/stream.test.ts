@@ -65,6 +65,7 @@ describe("the frames", () => {
       message_id,
       status: "completed",
       finish_reason: "stop",
+      model: testModel,
       length: 8,
       sources: [],
       tokens_used: 12,

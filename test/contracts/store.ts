@@ -264,23 +264,32 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
     });
 
     describe("checkpoints", () => {
-      test("replace the text of running turns", async () => {
+      const model = "fallback";
+
+      test("replace the text of running turns, and say whose it is", async () => {
         const { turn } = await store.startTurn(scope, turnStart());
-        await store.checkpointReplies([{ turn_id: turn.id, text: "so " }]);
-        await store.checkpointReplies([{ turn_id: turn.id, text: "so far 😀" }]);
-        expect(await store.turn(scope, turn.id)).toMatchObject({ status: "running", response: "so far 😀" });
+        await store.checkpointReplies([{ turn_id: turn.id, text: "so ", model }]);
+        await store.checkpointReplies([{ turn_id: turn.id, text: "so far 😀", model }]);
+        expect(await store.turn(scope, turn.id)).toMatchObject({
+          status: "running",
+          response: "so far 😀",
+          model,
+        });
+        const { messages } = await store.messages(turn.conversation_id, 1, null);
+        expect(messages).toMatchObject([{ content: "so far 😀", model }]);
       });
 
       test("that come after the end change nothing", async () => {
-        const ended = await turn({}, { response: "the end" });
-        await store.checkpointReplies([{ turn_id: ended.id, text: "too late" }]);
-        expect(await store.turn(scope, ended.id)).toMatchObject({ status: "completed", response: "the end" });
+        const { id } = await turn({}, { response: "the end" });
+        const ended = (await store.turn(scope, id))!;
+        await store.checkpointReplies([{ turn_id: ended.id, text: "too late", model }]);
+        expect(await store.turn(scope, ended.id)).toEqual(ended);
       });
 
       test("of what was deleted change nothing", async () => {
         const ended = await turn();
         await store.deleteConversation(scope, ended.conversation_id);
-        await store.checkpointReplies([{ turn_id: ended.id, text: "a ghost" }]);
+        await store.checkpointReplies([{ turn_id: ended.id, text: "a ghost", model }]);
         expect(await store.turn(scope, ended.id)).toBeNull();
       });
     });
@@ -289,11 +298,10 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
       test("are the running turns of other instances, with their last checkpoint", async () => {
         const instance_id = "inst_dead";
         const { turn } = await store.startTurn(scope, turnStart({ instance_id }));
-        await store.checkpointReplies([{ turn_id: turn.id, text: "half" }]);
-        const orphans = await store.orphans(instance);
-        expect(orphans.map(({ turn: { id, response }, instance_id }) => [id, response, instance_id])).toEqual(
-          [[turn.id, "half", instance_id]],
-        );
+        await store.checkpointReplies([{ turn_id: turn.id, text: "half", model: "fallback" }]);
+        expect(await store.orphans(instance)).toMatchObject([
+          { turn: { id: turn.id, response: "half", model: "fallback" }, instance_id },
+        ]);
         await store.endTurn(
           turn.id,
           instance_id,

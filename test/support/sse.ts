@@ -9,7 +9,7 @@ export interface StartData {
   model: string;
 }
 
-export interface DoneData extends Omit<StartData, "model"> {
+export interface DoneData extends StartData {
   done: true;
   status: string;
   finish_reason: string | null;

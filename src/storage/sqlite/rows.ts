@@ -89,7 +89,7 @@ export const messageColumns = `m.id, m.turn_id, m.seq, m.role, m.content, m.stat
 
 /** A turn with the text of its reply; `c` is its conversation. */
 export const selectTurn = `select t.id, c.id as conversation_id, u.id as user_message_id, m.id as message_id, t.status, m.content,
-    m.sources, m.citations, t.finish_reason, t.model, t.memories_used, t.prompt_tokens, t.completion_tokens,
+    m.sources, m.citations, t.finish_reason, m.model, t.memories_used, t.prompt_tokens, t.completion_tokens,
     t.total_tokens, t.usage_estimated, t.error_code, t.error_message, t.created_at, t.ended_at, t.instance_id
   from turns t join messages m on m.n = t.n join messages u on u.n = t.user_message_n
     join conversations c on c.n = m.conversation_n`;

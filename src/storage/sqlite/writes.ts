@@ -57,7 +57,7 @@ export function createWrites(db: Database) {
   const replaceTitleWords = statement(
     "insert or replace into title_words (rowid, words) values ($n, $words)",
   );
-  const checkpointText = statement(`update messages set content = $text
+  const checkpointReply = statement(`update messages set content = $text, model = $model
     where n = (select n from turns where id = $turn_id and status = 'running')`);
   const renewLeases = statement(
     "update turns set lease_until = $lease_until where status = 'running' and instance_id = $instance_id",
@@ -190,7 +190,7 @@ export function createWrites(db: Database) {
     },
 
     checkpointReplies(checkpoints: Checkpoint[]): void {
-      for (const { turn_id, text } of checkpoints) checkpointText.run({ turn_id, text });
+      for (const checkpoint of checkpoints) checkpointReply.run({ ...checkpoint });
     },
 
     renewLeases(instanceId: string, leaseUntil: number): void {
