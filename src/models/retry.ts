@@ -10,7 +10,7 @@ export interface RetryOptions {
   log: Log;
   /** Further attempts at one model. */
   retriesMax?: number;
-  /** The wait before the first retry; it doubles, less up to half of it by chance. */
+  /** The wait before the first retry, on top of what a server asks for; it doubles, less up to half by chance. */
   backoffMs?: number;
   /** A server that asks for a longer wait isn't waited for. */
   retryAfterSecondsMax?: number;
@@ -34,16 +34,23 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
       const last = index === order.length - 1;
       // The first is asked for the model by the name in the request; the fallbacks keep their own names.
       const asked = index === 0 ? request : { ...request, model: null };
+      const named = (piece: ModelPiece) => (index > 0 ? { ...piece, model: model.name } : piece);
       for (let attempt = 1; ; attempt++) {
         let started = false;
+        // Usage that comes before the answer is kept with it: another attempt may write the answer that counts.
+        let begin: ModelPiece = {};
         try {
-          return await model.reply(asked, signal, (piece) => {
-            const first = !started && (piece.text !== undefined || piece.finish_reason !== undefined);
-            started ||= first;
-            onPiece(first && index > 0 ? { ...piece, model: model.name } : piece);
+          await model.reply(asked, signal, (piece) => {
+            if (started) return onPiece(piece);
+            begin = { ...begin, ...piece };
+            started = piece.text !== undefined || piece.finish_reason !== undefined;
+            if (started) onPiece(named(begin));
           });
+          if (!started) onPiece(named(begin));
+          return;
         } catch (error) {
           if (!(error instanceof ModelFailure)) throw error;
+          const waitMs = started ? null : waitBefore(error, attempt);
           log.warn(
             {
               event: "model_attempt_failed",
@@ -51,14 +58,14 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
               attempt,
               code: error.code,
               upstream: error.upstream,
+              ...(waitMs !== null && { retry_in_ms: waitMs }),
             },
             "model attempt failed",
           );
-          if (started) throw error;
-          const waitMs = waitBefore(error, attempt);
           if (waitMs === null) {
-            if (last || isFinal(error)) throw error;
-            break;
+            if (!started && !last && !isFinal(error)) break;
+            if (!started) onPiece(begin);
+            throw error;
           }
           await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
         }
@@ -66,12 +73,13 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
     }
   }
 
-  /** Milliseconds before this model is tried again; null where it isn't. */
+  /** Milliseconds before this model is tried again, more than it asked for; null where it isn't. */
   function waitBefore(error: ModelFailure, attempt: number): number | null {
     if (attempt > retriesMax || !isTransient(error)) return null;
-    if (error.retryAfterSeconds === undefined)
-      return backoffMs * 2 ** (attempt - 1) * (1 - Math.random() / 2);
-    return error.retryAfterSeconds <= retryAfterSecondsMax ? error.retryAfterSeconds * 1000 : null;
+    const { retryAfterSeconds = 0 } = error;
+    if (retryAfterSeconds > retryAfterSecondsMax) return null;
+    const backoff = backoffMs * 2 ** (attempt - 1) * (1 - Math.random() / 2);
+    return Math.ceil(retryAfterSeconds * 1000 + backoff);
   }
 
   const answersAs = (requested: string | null) => inOrder(models, requested)[0]!.answersAs(requested);
