@@ -87,10 +87,12 @@ function eventParser(answer: Answer) {
   return createParser({
     maxBufferSize: eventCharsMax,
     onEvent({ event, data }) {
+      if (answer.done) return;
       if (event === "error") throw fromErrorObject(errorIn(data));
       answer.addEvent(data);
     },
     onError(error) {
+      if (answer.done) return;
       if (error.type === "max-buffer-size-exceeded")
         throw failure("model_bad_response", { code: "event_too_large" });
       // llama.cpp has sent errors as a field of their own: `error: {…}`.
