@@ -1,8 +1,12 @@
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import type { ModelPiece } from "../../src/models/model.ts";
 import { openAiCompatible } from "../../src/models/openai-compatible.ts";
-import { startModelServer } from "../support/model-server.ts";
+import { textFrame } from "../support/model-faults.ts";
+import { type ModelOddity, modelOddities } from "../support/model-oddities.ts";
+import { type Chunk, startModelServer } from "../support/model-server.ts";
 import { limitsWith, read, request } from "../support/models.ts";
+import { SeenText } from "../support/seen-text.ts";
+import { until } from "../support/service.ts";
 
 const server = startModelServer();
 afterAll(() => server.close());
@@ -205,153 +209,103 @@ describe("what is answered", () => {
       server.raw([sent]);
       expect(await read(modelOf())).toMatchObject(expected);
     });
+  });
 
-    test("in network chunks that end anywhere, also inside a character", async () => {
-      const bytes = await fixture(name);
-      const chunks: Uint8Array[] = [];
-      // A prime step, so that the cuts fall on different places of the frames.
-      for (let at = 0; at < bytes.length; at += 61) chunks.push(bytes.slice(at, at + 61));
-      server.raw(chunks, { delayMs: 1 });
-      const outcome = await read(modelOf());
-      expect(outcome).toMatchObject(expected);
-      expect(outcome.text).not.toContain("\ufffd");
+  describe.concurrent("a whole reply in an odd form", () => {
+    const expectWhole = async (row: ModelOddity, message: string, chunks: Chunk[], reader: SeenText) => {
+      const { text, finish_reason, usage, options } = row;
+      const odd = server.to(message);
+      odd.raw(chunks, options);
+      const asked = request({ messages: [{ role: "user", content: message }] });
+      expect(await read(modelOf(), asked, undefined, reader.add)).toMatchObject({
+        text,
+        finish_reason: finish_reason ?? undefined,
+        usage: usage && { ...usage, reasoning_tokens: 0 },
+        failure: undefined,
+      });
+      if (options?.hang) await odd.requests[0]!.closed;
+    };
+
+    test.each(modelOddities)("chunk by chunk: $form", async (row) => {
+      const reader = new SeenText();
+      await expectWhole(row, row.form, row.chunks(reader.seen), reader);
+    });
+
+    test.each(modelOddities)("at once: $form", async (row) => {
+      const reader = new SeenText();
+      const chunks = row.chunks(reader.seen).filter((chunk) => !(chunk instanceof Promise));
+      const all = Buffer.concat(chunks.map((chunk) => Buffer.from(chunk as string)));
+      await expectWhole(row, `${row.form}, at once`, [all], reader);
     });
   });
 
-  test("a character split across network chunks is whole", async () => {
-    const bytes = new TextEncoder().encode(
-      `data: {"choices":[{"index":0,"delta":{"content":"👋"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n`,
-    );
-    const middle = bytes.indexOf(0xf0) + 2;
-    server.raw([bytes.slice(0, middle), bytes.slice(middle)], { delayMs: 20 });
-    expect((await read(modelOf())).text).toBe("👋");
-  });
-
-  test("a server that ignores stream: true is one piece", async () => {
-    const completion = {
-      object: "chat.completion",
-      choices: [{ index: 0, message: { role: "assistant", content: "All at once" }, finish_reason: "stop" }],
-      usage: { prompt_tokens: 3, completion_tokens: 4, total_tokens: 7 },
-    };
-    server.raw([JSON.stringify(completion)], { contentType: "application/json; charset=utf-8" });
-    const { pieces, failure } = await read(modelOf());
-    expect(failure).toBeUndefined();
+  test("text, usage and end, each once, as they come", async () => {
+    const held = server.hold();
+    const pieces: ModelPiece[] = [];
+    let arrived = Promise.withResolvers<void>();
+    const ended = modelOf().reply(request(), new AbortController().signal, (piece) => {
+      pieces.push(piece);
+      arrived.resolve();
+    });
+    const usage = (completion_tokens: number) =>
+      `data: ${JSON.stringify({ choices: [], usage: { prompt_tokens: 5, completion_tokens } })}\n\n`;
+    for (const [index, chunk] of [textFrame("a") + usage(1), textFrame("b"), usage(2)].entries()) {
+      held.sendRaw(chunk);
+      await arrived.promise;
+      expect(pieces.length).toBe(index + 1);
+      arrived = Promise.withResolvers();
+    }
+    held.finish({ usage: { prompt_tokens: 5, completion_tokens: 3 } });
+    await ended;
+    const counted = (completion_tokens: number) => ({
+      prompt_tokens: 5,
+      completion_tokens,
+      total_tokens: 5 + completion_tokens,
+      reasoning_tokens: 0,
+    });
     expect(pieces).toEqual([
-      {
-        text: "All at once",
-        finish_reason: "stop",
-        usage: { prompt_tokens: 3, completion_tokens: 4, total_tokens: 7, reasoning_tokens: 0 },
-      },
+      { text: "a", usage: counted(1) },
+      { text: "b" },
+      { usage: counted(2) },
+      { finish_reason: "stop", usage: counted(3) },
     ]);
   });
 
-  const chunk = (choice: object): string => `data: ${JSON.stringify({ choices: [choice] })}\n\n`;
-  const text = (content: string) => chunk({ index: 0, delta: { content }, finish_reason: null });
-  const end = (reason: string | null, delta: object = {}) =>
-    chunk({ index: 0, delta, finish_reason: reason });
-
-  test.each<
-    [string, string[], { text: string; finish_reason?: "stop" | "length" | "content_filter" | undefined }]
-  >([
-    ["choices that are empty", [`data: {"choices":[]}\n\n`, text("a"), end("stop")], { text: "a" }],
-    ["choices that are null", [`data: {"choices":null}\n\n`, text("a"), end("stop")], { text: "a" }],
-    ["choices that are absent", [`data: {"id":"x"}\n\n`, text("a"), end("stop")], { text: "a" }],
-    ["a choice without delta", [chunk({ index: 0 }), text("a"), end("stop")], { text: "a" }],
-    [
-      "content that is null beside reasoning",
-      [chunk({ delta: { content: null, reasoning_content: "hm" } }), text("a"), end("stop")],
-      { text: "a", finish_reason: "stop" },
-    ],
-    [
-      'finish_reason "" until the end',
-      [chunk({ delta: { content: "a" }, finish_reason: "" }), text("b"), end("stop")],
-      { text: "ab", finish_reason: "stop" },
-    ],
-    [
-      "text in the length chunk",
-      [text("a"), end("length", { content: "b" })],
-      { text: "ab", finish_reason: "length" },
-    ],
-    ["content_filter", [text("a"), end("content_filter")], { text: "a", finish_reason: "content_filter" }],
-    [
-      "a refusal",
-      [chunk({ delta: { refusal: "I can't " } }), chunk({ delta: { refusal: "help." } }), end("stop")],
-      { text: "I can't help.", finish_reason: "content_filter" },
-    ],
-    [
-      "tool_calls, which were not asked for",
-      [text("a"), end("tool_calls")],
-      { text: "a", finish_reason: "stop" },
-    ],
-    ["a reason of its own", [text("a"), end("eos_token")], { text: "a", finish_reason: "stop" }],
-    [
-      "content in parts, with the thinking left out",
-      [
-        chunk({ delta: { content: [{ type: "thinking", thinking: [{ type: "text", text: "hm" }] }] } }),
-        chunk({ delta: { content: [{ type: "text", text: "a" }] } }),
-        end("stop"),
-      ],
-      { text: "a" },
-    ],
-    ["comment lines anywhere", [": ping\n", text("a"), ":\n\n", end("stop"), ": bye\n\n"], { text: "a" }],
-    ["[DONE] and no finish_reason", [text("a"), "data: [DONE]\n\n"], { text: "a", finish_reason: undefined }],
-    ["finish_reason and no [DONE]", [text("a"), end("stop")], { text: "a", finish_reason: "stop" }],
-    [
-      "no blank line after the last event",
-      [text("a"), end("stop").trimEnd()],
-      { text: "a", finish_reason: "stop" },
-    ],
-    ["a byte order mark", ["\ufeff", text("a"), end("stop")], { text: "a" }],
-  ])("takes %s", async (_name, frames, expected) => {
-    server.raw([frames.join("")]);
-    const together = await read(modelOf());
-    server.raw(frames, { delayMs: 2 });
-    const apart = await read(modelOf());
-    for (const outcome of [together, apart]) {
-      expect(outcome.failure).toBeUndefined();
-      expect(outcome).toMatchObject(expected);
-    }
-  });
-
-  test("of cumulative usage the last one counts", async () => {
-    const usage = (completion_tokens: number) =>
-      `data: ${JSON.stringify({ choices: [], usage: { prompt_tokens: 5, completion_tokens } })}\n\n`;
-    server.raw([text("a"), usage(1), text("b"), usage(2), end("stop"), usage(3), "data: [DONE]\n\n"], {
-      delayMs: 2,
-    });
-    const { usage: last, pieces } = await read(modelOf());
-    expect(last).toEqual({ prompt_tokens: 5, completion_tokens: 3, total_tokens: 8, reasoning_tokens: 0 });
-    // Each part is told once.
-    expect(pieces.map((piece) => piece.usage?.completion_tokens).filter(Boolean)).toEqual([1, 2, 3]);
-    expect(pieces.map((piece) => piece.finish_reason).filter(Boolean)).toEqual(["stop"]);
-    expect(pieces.map((piece) => piece.text).filter(Boolean)).toEqual(["a", "b"]);
+  test("a whole reply, where the connection breaks after finish_reason", async () => {
+    const told = Promise.withResolvers<void>();
+    const end = `data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n`;
+    server.raw([end, told.promise], { reset: true });
+    const outcome = await read(modelOf(), request(), undefined, () => told.resolve());
+    expect(outcome).toMatchObject({ text: "a", finish_reason: "stop", failure: undefined });
   });
 });
 
 describe("the connection", () => {
+  /** A reply's end is read in the background, so it takes a moment until the connection is free again. */
+  const untilReused = (ask: () => Promise<void>): Promise<void> =>
+    until("a connection has served two requests", async () => {
+      await ask();
+      const [before, last] = server.requests.slice(-2);
+      return last !== undefined && before!.closed === last.closed;
+    });
+
   test("serves the next request after a whole reply", async () => {
     const model = modelOf();
-    for (const reply of ["one", "two", "three"]) {
-      server.reply([reply]);
-      expect((await read(model)).text).toBe(reply);
-      // The rest of the body is drained in the background.
-      await Bun.sleep(20);
-    }
-    expect(new Set(server.requests.map(({ closed }) => closed)).size).toBe(1);
+    await untilReused(async () => {
+      server.reply(["one"]);
+      expect((await read(model)).text).toBe("one");
+    });
   });
 
   test("serves the next request where the end of the body comes a moment after [DONE]", async () => {
     const model = modelOf();
-    for (const reply of ["one", "two"]) {
+    await untilReused(async () => {
       const held = server.hold();
-      held.send(reply);
+      held.send("one");
       held.sendRaw(`data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n`);
-      expect((await read(model)).text).toBe(reply);
-      await Bun.sleep(20);
+      expect((await read(model)).text).toBe("one");
       held.end();
-      await Bun.sleep(20);
-    }
-    expect(new Set(server.requests.map(({ closed }) => closed)).size).toBe(1);
+    });
   });
 
   test("is closed when the caller aborts, and the signal's reason is thrown", async () => {
@@ -397,12 +351,6 @@ describe("the connection", () => {
     server.raw([sent], { hang: true });
     expect(await read(modelOf())).toMatchObject({ text: "a", finish_reason: "stop", failure: undefined });
     expect(await Promise.race([server.requests[0]!.closed.then(() => "closed"), "open"])).toBe("open");
-    await server.requests[0]!.closed;
-  });
-
-  test("after finish_reason waits only a moment for usage where the server leaves it open", async () => {
-    server.raw([`data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n`], { hang: true });
-    expect(await read(modelOf())).toMatchObject({ text: "a", finish_reason: "stop", failure: undefined });
     await server.requests[0]!.closed;
   });
 });

@@ -1,9 +1,12 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Limits } from "../../src/config.ts";
 import type { Log } from "../../src/log.ts";
 import { openAiCompatible } from "../../src/models/openai-compatible.ts";
 import { type RetryOptions, withRetries } from "../../src/models/retry.ts";
+import { type Seen, textFrame } from "../support/model-faults.ts";
 import { startModelServer } from "../support/model-server.ts";
 import { limitsWith, read, request } from "../support/models.ts";
+import { SeenText } from "../support/seen-text.ts";
 
 const first = startModelServer();
 const second = startModelServer();
@@ -21,15 +24,21 @@ beforeEach(() => {
 });
 
 const names = ["big", "small", "tiny"];
-const limits = limitsWith({ modelFirstByteSeconds: 0.3, modelIdleSeconds: 0.3 });
+interface ChainOptions extends Partial<RetryOptions> {
+  /** The limits of time of the first model, where the test is about reaching them. */
+  limits?: Partial<Limits>;
+}
 
 /** The first `count` servers as one model; short waits unless the test is about them. */
-const chain = (count: number, options: Partial<RetryOptions> = {}) =>
+const chain = (count: number, { limits, ...options }: ChainOptions = {}) =>
   withRetries(
     servers
       .slice(0, count)
       .map(({ url }, index) =>
-        openAiCompatible({ model: names[index]!, baseUrl: url, apiKey: null }, limits),
+        openAiCompatible(
+          { model: names[index]!, baseUrl: url, apiKey: null },
+          limitsWith(index === 0 ? limits : {}),
+        ),
       ),
     { log, backoffMs: 10, ...options },
   );
@@ -64,7 +73,7 @@ describe("one model", () => {
   test("is tried again where the connection is refused", async () => {
     const nobody = openAiCompatible(
       { model: "gone", baseUrl: "http://127.0.0.1:1/v1", apiKey: null },
-      limits,
+      limitsWith(),
     );
     const { failure } = await read(withRetries([nobody], { log, backoffMs: 1 }));
     expect(failure?.code).toBe("model_unreachable");
@@ -72,7 +81,7 @@ describe("one model", () => {
   });
 
   test.each([
-    ["a reset before the first token", () => first.failAfter(0, "reset")],
+    ["a reset before the first token", () => first.raw([], { reset: true })],
     ["an end before the first token", () => first.failAfter(0, "end")],
     ["a server error as the first event", () => first.failAfter(0, { error: { type: "server_error" } })],
   ])("is tried again after %s", async (_name, fail) => {
@@ -95,23 +104,29 @@ describe("one model", () => {
     expect(calls()).toEqual([1, 0, 0]);
   });
 
-  test.each([
-    ["headers that never come", () => first.silence()],
-    ["HTML with status 200", () => first.raw(["<html>"], { contentType: "text/html" })],
-  ])("is not tried again after %s", async (_name, fail) => {
-    fail();
-    expect((await read(chain(1))).failure).toBeDefined();
+  test("is not tried again after headers that never come", async () => {
+    first.silence();
+    const outcome = await read(chain(1, { limits: { modelFirstByteSeconds: 0.2 } }));
+    expect(outcome.failure?.code).toBe("model_timeout");
     expect(calls()).toEqual([1, 0, 0]);
   });
 
-  test.each([
-    ["a reset", () => first.failAfter(2, "reset")],
-    ["an error object", () => first.failAfter(2, { error: { type: "overloaded_error" } })],
-    ["a stall", () => first.failAfter(2, "stall")],
+  test("is not tried again after HTML with status 200", async () => {
+    first.raw(["<html>"], { contentType: "text/html" });
+    expect((await read(chain(1))).failure?.code).toBe("model_bad_response");
+    expect(calls()).toEqual([1, 0, 0]);
+  });
+
+  test.each<[string, (said: string, seen: Seen) => void]>([
+    ["a reset", (said, seen) => first.raw([said, seen("word")], { reset: true })],
+    ["an error object", (said) => first.raw([said, 'data: {"error":{"type":"overloaded_error"}}\n\n'])],
+    ["a stall", (said) => first.raw([said], { hang: true })],
   ])("is never tried again once it has said something: %s", async (_name, fail) => {
-    fail();
-    const outcome = await read(chain(2));
-    expect(outcome.text).toBe("word1 word2 ");
+    const reader = new SeenText();
+    fail(textFrame("word"), reader.seen);
+    const model = chain(2, { limits: { modelIdleSeconds: 0.2 } });
+    const outcome = await read(model, request(), undefined, reader.add);
+    expect(outcome.text).toBe("word");
     expect(outcome.failure).toBeDefined();
     expect(calls()).toEqual([1, 0, 0]);
   });
@@ -138,10 +153,35 @@ describe("waiting", () => {
     expect(calls()).toEqual([1, 0, 0]);
   });
 
-  test("grows with each retry, and is at least half of the whole", async () => {
-    for (let attempt = 0; attempt < 3; attempt++) first.status(503);
-    const ms = await elapsed(() => read(chain(1, { backoffMs: 100 })));
-    expect(ms).toBeGreaterThanOrEqual(50 + 100 - 10);
+  const waits = (): number[] =>
+    lines.map(({ retry_in_ms }) => retry_in_ms).filter((ms) => typeof ms === "number");
+
+  test("is also done where Retry-After asks for none, or is in the past", async () => {
+    first.status(429, { headers: { "Retry-After": "0" } });
+    first.status(429, { headers: { "Retry-After": "Mon, 01 Jan 2024 00:00:00 GMT" } });
+    first.reply(["Hi"]);
+    expect((await read(chain(1, { backoffMs: 20 }))).text).toBe("Hi");
+    expect(waits().map((ms) => ms >= 10)).toEqual([true, true]);
+  });
+
+  test("doubles with each retry, less up to half of it by chance, and is what the log says", async () => {
+    for (let round = 0; round < 8; round++) {
+      lines = [];
+      for (let attempt = 0; attempt < 3; attempt++) first.status(503);
+      const ms = await elapsed(() => read(chain(1, { backoffMs: 20 })));
+      const [one, two] = waits();
+      expect(waits().length).toBe(2);
+      expect(one).toBeWithin(10, 21);
+      expect(two).toBeWithin(20, 41);
+      expect(ms).toBeGreaterThanOrEqual(one! + two! - 5);
+    }
+  });
+
+  test("differs from turn to turn, so that many don't come back at once", async () => {
+    for (let request = 0; request < 16; request++) first.status(503, { headers: { "retry-after-ms": "1" } });
+    await Promise.all(Array.from({ length: 8 }, () => read(chain(1, { backoffMs: 200, retriesMax: 1 }))));
+    expect(new Set(waits()).size).toBeGreaterThan(2);
+    expect(waits().every((ms) => ms >= 101 && ms <= 201)).toBe(true);
   });
 
   test("ends at once when the caller aborts, with the signal's reason", async () => {
@@ -157,17 +197,43 @@ describe("waiting", () => {
   });
 });
 
+describe("usage", () => {
+  const usage = (prompt_tokens: number) =>
+    `data: ${JSON.stringify({ choices: [], usage: { prompt_tokens, completion_tokens: 0 } })}\n\n`;
+  const overloaded = 'data: {"error":{"type":"overloaded_error"}}\n\n';
+
+  test("of an attempt that failed before the first token isn't taken for that of the answer", async () => {
+    first.raw([usage(7) + overloaded]);
+    first.raw([`${textFrame("Hi")}data: [DONE]\n\n`]);
+    expect(await read(chain(1))).toMatchObject({ text: "Hi", usage: undefined, failure: undefined });
+  });
+
+  test("that comes before the answer comes with it", async () => {
+    first.raw([usage(7), `${textFrame("Hi")}data: [DONE]\n\n`], { delayMs: 2 });
+    expect(await read(chain(1))).toMatchObject({ text: "Hi", usage: { prompt_tokens: 7 } });
+  });
+
+  test("of the last attempt is told where there is no answer", async () => {
+    for (const prompt_tokens of [1, 2, 3]) first.raw([usage(prompt_tokens) + overloaded]);
+    const { failure, usage: told } = await read(chain(1));
+    expect([failure?.code, told?.prompt_tokens]).toEqual(["model_overloaded", 3]);
+  });
+});
+
 describe("fallbacks", () => {
   test("are tried in order, each with its own retries, and say who answers", async () => {
     for (let attempt = 0; attempt < 3; attempt++) {
       first.status(503);
       second.status(500);
     }
-    third.reply(["from ", "the third"], { delayMs: 5 });
-    const outcome = await read(chain(3));
+    const reader = new SeenText();
+    third.raw([textFrame("from "), reader.seen("from "), textFrame("the third"), "data: [DONE]\n\n"]);
+    const outcome = await read(chain(3), request(), undefined, reader.add);
     expect(outcome).toMatchObject({ text: "from the third", model: "tiny", failure: undefined });
-    expect(outcome.pieces.filter(({ model }) => model !== undefined).length).toBe(1);
-    expect(outcome.pieces.find(({ text }) => text !== undefined)!.model).toBe("tiny");
+    expect(outcome.pieces.map(({ text, model }) => [text, model])).toEqual([
+      ["from ", "tiny"],
+      ["the third", undefined],
+    ]);
     expect(calls()).toEqual([3, 3, 1]);
     expect(third.requests[0]!.body.model).toBe("tiny");
   });
@@ -176,7 +242,6 @@ describe("fallbacks", () => {
     ["a wrong key", () => first.status(401)],
     ["a model that isn't there", () => first.status(404)],
     ["an exhausted quota", () => first.status(429, { body: { error: { code: "insufficient_quota" } } })],
-    ["headers that never come", () => first.silence()],
     ["HTML with status 200", () => first.raw(["<html>"], { contentType: "text/html" })],
     ["a Retry-After beyond the cap", () => first.status(429, { headers: { "Retry-After": "3600" } })],
   ])("are tried at once after %s", async (_name, fail) => {
@@ -184,6 +249,20 @@ describe("fallbacks", () => {
     second.reply(["Hi"]);
     expect(await read(chain(2))).toMatchObject({ text: "Hi", model: "small" });
     expect(calls()).toEqual([1, 1, 0]);
+  });
+
+  test("are tried at once after headers that never come", async () => {
+    first.silence();
+    second.reply(["Hi"]);
+    const outcome = await read(chain(2, { limits: { modelFirstByteSeconds: 0.2 } }));
+    expect(outcome).toMatchObject({ text: "Hi", model: "small" });
+    expect(calls()).toEqual([1, 1, 0]);
+  });
+
+  test("say who answers, also with nothing", async () => {
+    first.status(401);
+    second.raw(["data: [DONE]\n\n"]);
+    expect(await read(chain(2))).toMatchObject({ text: "", model: "small", failure: undefined });
   });
 
   test.each([400, 422])("are not tried where the request is wrong: status %i", async (status) => {

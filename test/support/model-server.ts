@@ -1,12 +1,14 @@
 /**
  * A model server on loopback that speaks the real protocol and does what a test tells it to. Scripts are
- * taken in order, one for each request; then the default one answers.
+ * taken in order, one for each request; then the default one answers. Tests that run side by side script the answers
+ * to their own messages.
  *
  *   const model = startModelServer();
  *   model.reply(["Hel", "lo"], { usage: { prompt_tokens: 3, completion_tokens: 2 } });
  *   model.failAfter(2, "reset");
  *   model.status(429, { headers: { "Retry-After": "1" }, body: { error: { code: "rate_limit_exceeded" } } });
  *   const held = model.hold();   // held.send("text"); held.finish(); held.reset();
+ *   model.to("Which one?").reply(["This one."]);
  *
  * The HTTP is written by hand on sockets, because tests need to reset, hang and cut in the middle.
  */
@@ -18,6 +20,8 @@ export interface RecordedRequest {
   path: string;
   headers: Headers;
   body: ChatCompletionCreateParams;
+  /** When it came, by `performance.now()`. */
+  receivedMs: number;
   /** Resolves when the connection is closed, by whichever side. */
   closed: Promise<void>;
 }
@@ -30,6 +34,9 @@ export interface ReplyOptions {
   model?: string;
 }
 
+/** Bytes to send, or what to wait for before the next ones. */
+export type Chunk = string | Uint8Array | Promise<unknown>;
+
 export interface RawOptions {
   status?: number;
   /** In place of `text/event-stream`. */
@@ -39,7 +46,9 @@ export interface RawOptions {
   delayMs?: number;
   /** Keep the connection open after the last chunk. */
   hang?: boolean;
-  /** Cut the connection after the last chunk. */
+  /** Keep it open, and send this every 20 ms until the other side closes it. */
+  repeat?: string;
+  /** Cut the connection after the last chunk. What nobody has read by then may be lost: wait before. */
   reset?: boolean;
 }
 
@@ -65,17 +74,16 @@ export interface Held {
 
 type Script = (request: RecordedRequest, connection: Connection) => void | Promise<void>;
 
-export interface ModelServer {
-  /** The base URL, ending in `/v1`. */
-  readonly url: string;
-  /** All requests so far, in order. */
+/** The answers to requests, and what was asked. */
+export interface Scripted {
+  /** The requests so far, in order. */
   readonly requests: RecordedRequest[];
   /** Sends the pieces, then the end. */
   reply(pieces: string[], options?: ReplyOptions): void;
-  /** Sends this many words, then breaks: cuts the connection, ends the body, stalls, or sends an error object. */
-  failAfter(words: number, how: "reset" | "end" | "stall" | { error: unknown }): void;
+  /** Sends this many words, then breaks: ends the body, stalls, or sends an error object. */
+  failAfter(words: number, how: "end" | "stall" | { error: unknown }): void;
   status(status: number, options?: StatusOptions): void;
-  raw(chunks: (string | Uint8Array)[], options?: RawOptions): void;
+  raw(chunks: Chunk[], options?: RawOptions): void;
   /** Takes the request and never answers. */
   silence(): void;
   hold(): Held;
@@ -83,12 +91,21 @@ export interface ModelServer {
   default(script: (model: Scripting) => void): void;
   /** Resolves when `count` requests have come. */
   received(count: number): Promise<void>;
+}
+
+export interface ModelServer extends Scripted {
+  /** The base URL, ending in `/v1`. */
+  readonly url: string;
+  /** The answers to requests whose last message is this one, in place of the others. */
+  to(message: string): Scripted;
   /** Connections that are open now. */
   readonly connections: number;
+  /** Connections that were ever opened. */
+  readonly connectionsTaken: number;
   close(): Promise<void>;
 }
 
-export type Scripting = Pick<ModelServer, "reply" | "failAfter" | "status" | "raw" | "silence">;
+export type Scripting = Pick<Scripted, "reply" | "failAfter" | "status" | "raw" | "silence">;
 
 export const frame = (data: unknown): string =>
   `data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
@@ -145,17 +162,14 @@ const scripts = {
       connection.end();
     };
   },
-  failAfter: (words: number, how: Parameters<ModelServer["failAfter"]>[1]): Script => {
-    return async (request, connection) => {
+  failAfter: (words: number, how: Parameters<Scripted["failAfter"]>[1]): Script => {
+    return (request, connection) => {
       const frames = framesFor(request);
       connection.start(streamHead());
       connection.write(frames.start());
       for (let word = 1; word <= words; word++) connection.write(frames.text(`word${word} `));
       if (typeof how === "object") connection.write(frame(how));
-      // What was written must have been read before a reset may throw it away.
-      if (how === "reset") await Bun.sleep(20);
-      if (how === "reset") connection.reset();
-      else if (how !== "stall") connection.end();
+      if (how !== "stall") connection.end();
     };
   },
   status: (status: number, { headers, body }: StatusOptions = {}): Script => {
@@ -167,17 +181,21 @@ const scripts = {
       connection.end();
     };
   },
-  raw: (chunks: (string | Uint8Array)[], options: RawOptions = {}): Script => {
-    return async (_request, connection) => {
+  raw: (chunks: Chunk[], options: RawOptions = {}): Script => {
+    return async (request, connection) => {
       connection.start(streamHead(options));
       for (const [index, chunk] of chunks.entries()) {
         if (index > 0 && options.delayMs !== undefined) await Bun.sleep(options.delayMs);
-        connection.write(chunk);
+        if (chunk instanceof Promise) await chunk;
+        else connection.write(chunk);
       }
-      if (options.reset) {
-        await Bun.sleep(20);
-        connection.reset();
-      } else if (!options.hang) connection.end();
+      const { repeat } = options;
+      if (repeat !== undefined) {
+        const repeating = setInterval(() => connection.write(repeat), 20);
+        await request.closed;
+        clearInterval(repeating);
+      } else if (options.reset) connection.reset();
+      else if (!options.hang) connection.end();
     };
   },
   silence: (): Script => () => {},
@@ -213,6 +231,43 @@ function sendWhole(
 
 /** Listens on a free loopback port. */
 export function startModelServer(): ModelServer {
+  const all = createScripted();
+  const byMessage = new Map<string, ReturnType<typeof createScripted>>();
+
+  const listener = listen((raw, connection) => {
+    const path = raw.path.split("?")[0]!;
+    const receivedMs = performance.now();
+    if (raw.method !== "POST" || !path.endsWith("/chat/completions")) {
+      return scripts.status(404)({ ...raw, receivedMs, body: { model: "", messages: [] } }, connection);
+    }
+    const body = JSON.parse(raw.body) as ChatCompletionCreateParams;
+    const request: RecordedRequest = { ...raw, receivedMs, body };
+    const own = byMessage.get(String(body.messages.at(-1)?.content));
+    all.record(request);
+    own?.record(request);
+    void (own ?? all).next()(request, connection);
+  });
+
+  return {
+    ...all.scripted,
+    url: `http://127.0.0.1:${listener.port}/v1`,
+    to(message) {
+      const own = byMessage.get(message) ?? createScripted();
+      byMessage.set(message, own);
+      return own.scripted;
+    },
+    get connections() {
+      return listener.connections;
+    },
+    get connectionsTaken() {
+      return listener.connectionsTaken;
+    },
+    close: () => listener.close(),
+  };
+}
+
+/** Scripts that wait for their requests. */
+function createScripted() {
   const queue: Script[] = [];
   const requests: RecordedRequest[] = [];
   const waiting: { count: number; resolve: () => void }[] = [];
@@ -220,19 +275,7 @@ export function startModelServer(): ModelServer {
     body: { error: { message: "no script is left", code: "no_script" } },
   });
 
-  const listener = listen((raw, connection) => {
-    const path = raw.path.split("?")[0]!;
-    if (raw.method !== "POST" || !path.endsWith("/chat/completions")) {
-      return scripts.status(404)({ ...raw, body: { model: "", messages: [] } }, connection);
-    }
-    const request: RecordedRequest = { ...raw, body: JSON.parse(raw.body) as ChatCompletionCreateParams };
-    requests.push(request);
-    for (const waiter of waiting.filter(({ count }) => count <= requests.length)) waiter.resolve();
-    void (queue.shift() ?? fallback)(request, connection);
-  });
-
-  return {
-    url: `http://127.0.0.1:${listener.port}/v1`,
+  const scripted: Scripted = {
     requests,
     reply: (...args) => void queue.push(scripts.reply(...args)),
     failAfter: (...args) => void queue.push(scripts.failAfter(...args)),
@@ -263,10 +306,16 @@ export function startModelServer(): ModelServer {
         if (requests.length >= count) resolve();
         else waiting.push({ count, resolve });
       }),
-    get connections() {
-      return listener.connections;
+  };
+
+  return {
+    scripted,
+    record(request: RecordedRequest): void {
+      requests.push(request);
+      for (const waiter of waiting.filter(({ count }) => count <= requests.length)) waiter.resolve();
     },
-    close: () => listener.close(),
+    /** The script of the next request. */
+    next: (): Script => queue.shift() ?? fallback,
   };
 }
 

@@ -1,4 +1,4 @@
-/** What the tests of models share: small limits, a request, and a reply read to its end. */
+/** What the tests of models share: limits, a request, and a reply read to its end. */
 import { type Config, loadConfig } from "../../src/config.ts";
 import { type Model, ModelFailure, type ModelPiece, type ModelRequest } from "../../src/models/model.ts";
 
@@ -29,11 +29,12 @@ export interface Outcome {
   failure: ModelFailure | undefined;
 }
 
-/** Reads a reply to its end. Throws what isn't a `ModelFailure`. */
+/** Reads a reply to its end, and tells the text as it comes. Throws what isn't a `ModelFailure`. */
 export async function read(
   model: Model,
   asked: ModelRequest = request(),
   signal: AbortSignal = new AbortController().signal,
+  onText: (text: string) => void = () => {},
 ): Promise<Outcome> {
   const outcome: Outcome = {
     pieces: [],
@@ -50,6 +51,7 @@ export async function read(
       outcome.finish_reason = piece.finish_reason ?? outcome.finish_reason;
       outcome.usage = piece.usage ?? outcome.usage;
       outcome.model = piece.model ?? outcome.model;
+      onText(piece.text ?? "");
     });
   } catch (error) {
     if (!(error instanceof ModelFailure)) throw error;

@@ -36,12 +36,14 @@ type Socket = Bun.Socket<SocketState>;
 export interface Listener {
   port: number;
   readonly connections: number;
+  readonly connectionsTaken: number;
   close(): Promise<void>;
 }
 
 /** Listens on a free port of 127.0.0.1. */
 export function listen(onRequest: (request: RawRequest, connection: Connection) => void): Listener {
   const open = new Set<Socket>();
+  let taken = 0;
   const server = Bun.listen<SocketState>({
     hostname: "127.0.0.1",
     port: 0,
@@ -51,6 +53,7 @@ export function listen(onRequest: (request: RawRequest, connection: Connection) 
         socket.data = { received: Buffer.alloc(0), pending: [], closed: promise, onClose: resolve };
         socket.setNoDelay(true);
         open.add(socket);
+        taken++;
       },
       data(socket, bytes) {
         socket.data.received = Buffer.concat([socket.data.received, bytes]);
@@ -72,6 +75,9 @@ export function listen(onRequest: (request: RawRequest, connection: Connection) 
     port: server.port,
     get connections() {
       return open.size;
+    },
+    get connectionsTaken() {
+      return taken;
     },
     async close() {
       server.stop(true);
