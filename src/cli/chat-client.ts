@@ -173,7 +173,11 @@ async function openStream(
   return readEvents(response.body, connection, watchdog);
 }
 
-async function* readEvents(
+/**
+ * The events of a stream as it comes. The watchdog is put off by whatever comes and stopped at the end; the connection
+ * is closed then. @throws ConnectionLost, ServiceError
+ */
+export async function* readEvents(
   body: ReadableStream<Uint8Array>,
   connection: AbortController,
   watchdog: NodeJS.Timeout,

@@ -1,8 +1,7 @@
 /** The text that only grows: its normal form, its offsets, its limit. */
 import { describe, expect, test } from "bun:test";
 import { Reply, toNormalForm, Wake } from "../../src/chat/reply.ts";
-import type { TurnRecord } from "../../src/storage/store.ts";
-import { seededRandom } from "../support/turns.ts";
+import { endedTurn, seededRandom } from "../support/turns.ts";
 
 const unlimited = Number.MAX_SAFE_INTEGER;
 
@@ -12,24 +11,6 @@ const replyOf = (pieces: string[], lengthMax = unlimited): Reply => {
   reply.finish(lengthMax);
   return reply;
 };
-
-const ended = (response: string): TurnRecord => ({
-  id: "turn_1",
-  conversation_id: "conv_1",
-  user_message_id: "msg_1",
-  message_id: "msg_2",
-  status: "completed",
-  response,
-  finish_reason: "stop",
-  model: "m",
-  sources: [],
-  citations: [],
-  memories_used: [],
-  usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
-  error: null,
-  created_at: 1,
-  ended_at: 2,
-});
 
 describe("the normal form", () => {
   test.each([
@@ -123,7 +104,7 @@ describe("since", () => {
   });
 
   test("of a reply that has ended gives its stored text", () => {
-    const reply = Reply.of(ended("stored 😀"));
+    const reply = Reply.of(endedTurn("stored 😀"));
     expect([reply.length, reply.text, reply.since(7)]).toEqual([9, "stored 😀", "😀"]);
     expect(reply.ended?.id).toBe("turn_1");
   });
@@ -175,7 +156,7 @@ describe("watching", () => {
     reply.watch(wake);
     reply.append("x", unlimited);
     await wake.wait();
-    reply.end(ended("x"));
+    reply.end(endedTurn("x"));
     await wake.wait();
     reply.unwatch(wake);
     let woken = false;
@@ -190,8 +171,8 @@ describe("watching", () => {
   test("the first end counts", async () => {
     const reply = new Reply();
     const whenEnded = reply.whenEnded();
-    reply.end(ended("first"));
-    reply.end(ended("second"));
+    reply.end(endedTurn("first"));
+    reply.end(endedTurn("second"));
     expect((await whenEnded).response).toBe("first");
     expect((await reply.whenEnded()).response).toBe("first");
   });

@@ -1,6 +1,7 @@
 /** What the tests of turns ask again and again. */
 import type { ChatResponse, Turn } from "../../src/chat/schema.ts";
 import type { Conversation } from "../../src/conversations/schema.ts";
+import type { TurnRecord } from "../../src/storage/store.ts";
 import type { Held, ModelServer } from "./model-server.ts";
 import { type Service, until } from "./service.ts";
 
@@ -67,6 +68,25 @@ export const untilEnded = (service: Service, id: string): Promise<void> =>
 /** The stream of a turn from an offset on. */
 export const resume = (service: Service, id: string, offset: number | "end"): Promise<Response> =>
   service.fetch(`/v1/turns/${id}/stream`, { headers: { "last-event-id": `${id}:${offset}` } });
+
+/** A turn that ended with this text, as the store gives it. */
+export const endedTurn = (response: string): TurnRecord => ({
+  id: "turn_1",
+  conversation_id: "conv_1",
+  user_message_id: "msg_1",
+  message_id: "msg_2",
+  status: "completed",
+  response,
+  finish_reason: "stop",
+  model: "m",
+  sources: [],
+  citations: [],
+  memories_used: [],
+  usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
+  error: null,
+  created_at: 1,
+  ended_at: 2,
+});
 
 /** A random generator that a seed repeats (mulberry32). The seed is printed, and `TEST_SEED` sets it. */
 export function seededRandom(): () => number {
