@@ -67,6 +67,8 @@ function listen(config: Config, services: Services) {
       port: config.port,
       // Elysia's default would let a second service take half of the first one's connections.
       reusePort: false,
+      // Bun's error page would show source code to whoever meets a fault of ours.
+      development: false,
       // Bodies have their own limit, which answers with a problem.
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     });

@@ -6,9 +6,10 @@ import { isLoopback } from "../config.ts";
 import { AppError } from "../errors.ts";
 
 /** @throws forbidden for a request that may come from a web page of somewhere else */
-export function refuseForeignPages({ headers, url }: Request): void {
-  const host = headers.get("host") ?? new URL(url).host;
-  if (!isLoopback(hostName(host))) throw foreign("Host");
+export function refuseForeignPages({ headers }: Request): void {
+  // Only HTTP/1.0 knows requests without it, such as a load balancer's probe; no browser sends any.
+  const host = headers.get("host");
+  if (host !== null && !isLoopback(hostName(host))) throw foreign("Host");
   const origin = headers.get("origin");
   if (origin !== null && !(URL.canParse(origin) && isLoopback(new URL(origin).hostname)))
     throw foreign("Origin");
@@ -19,5 +20,5 @@ const hostName = (host: string): string => host.replace(/:\d*$/, "");
 
 const foreign = (header: string): AppError =>
   new AppError("forbidden", {
-    detail: `The ${header} header is not of this machine. Without PARLEY_API_KEYS only local programs are served.`,
+    detail: `The ${header} header is not of this machine. Without PARLEY_API_KEYS only local programs are served: set it, also behind a proxy.`,
   });

@@ -1,12 +1,11 @@
 /** Tells a wrong method (405) from an unknown path (404). */
 import type { AnyElysia } from "elysia";
+import { pathOf } from "./path.ts";
 
 /** The methods that a request's path knows; empty where there is no such path. */
 export function allowedMethods(app: AnyElysia, request: Request): string[] {
-  const { pathname } = new URL(request.url);
-  const methods = new Set(
-    app.routes.filter(({ path }) => matches(path, pathname)).map(({ method }) => method),
-  );
+  const asked = pathOf(request);
+  const methods = new Set(app.routes.filter(({ path }) => matches(path, asked)).map(({ method }) => method));
   if (methods.has("GET")) methods.add("HEAD");
   return [...methods].sort();
 }

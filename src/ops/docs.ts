@@ -6,6 +6,7 @@ import styles from "swagger-ui-dist/swagger-ui.css" with { type: "file" };
 import bundle from "swagger-ui-dist/swagger-ui-bundle.js" with { type: "file" };
 import type { ErrorCode } from "../errors.ts";
 import { json, operation } from "../http/docs.ts";
+import { pathOf } from "../http/path.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import { openRoutes } from "../http/routes.ts";
 import { openApi } from "./openapi.ts";
@@ -98,7 +99,7 @@ export function docsRoutes(routes: () => readonly InternalRoute[]) {
     .get(
       "/docs",
       ({ request, set }) => {
-        const folder = new URL(request.url).pathname.endsWith("/") ? "./" : "./docs/";
+        const folder = pathOf(request).endsWith("/") ? "./" : "./docs/";
         return respond(page(folder), "text/html; charset=utf-8", "no-cache", set);
       },
       {

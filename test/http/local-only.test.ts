@@ -76,6 +76,23 @@ describe("Host", () => {
   ])("%s is not", async (host) => {
     await expectForbidden("Host", `host: ${host}`);
   });
+
+  test("is missing in no browser's requests: probes of HTTP/1.0 pass without it", async () => {
+    for (const [path, status] of [
+      ["/health", 200],
+      ["/v1/conversations?limit=1", 200],
+      ["/docs", 200],
+      ["/nothing", 404],
+    ] as const) {
+      const answer = await rawRequest(service.port, `GET ${path} HTTP/1.0\r\n\r\n`);
+      expect([path, answer.status, answer.headers.has("x-request-id")]).toEqual([path, status, true]);
+    }
+    const foreign = await rawRequest(
+      service.port,
+      "GET /health HTTP/1.0\r\norigin: https://evil.example\r\n\r\n",
+    );
+    expect(foreign.status).toBe(403);
+  });
 });
 
 describe("Origin", () => {
@@ -150,6 +167,23 @@ describe("with a key", () => {
         expect([path, (await get(keyed, path, `host: ${host}`)).status]).toEqual([path, 401]);
       }
       expect((await get(keyed, "/health", `host: ${host}`)).status).toBe(200);
+    },
+  );
+
+  test.each(["[::", "a b", "%", "a:99999", "x/y", "a@b", "?", "#", "a\\b", "\u00ff"])(
+    "a Host that makes no URL, %p, changes no answer",
+    async (host) => {
+      for (const [method, path, status, code] of [
+        ["GET", "/nothing?x=/v1/turns", 404, "not_found"],
+        ["PUT", "/v1/chat", 405, "method_not_allowed"],
+        ["GET", "/v1/conversations", 401, "unauthorized"],
+      ] as const) {
+        const request = `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`;
+        const answer = await rawRequest(keyed.port, Buffer.from(request, "latin1"));
+        expect([path, answer.status]).toEqual([path, status]);
+        expect(JSON.parse(answer.body)).toMatchObject({ status, code });
+      }
+      expect((await get(keyed, "/docs", `host: ${host}`)).status).toBe(200);
     },
   );
 });
