@@ -7,8 +7,10 @@ import type { WatchedTurn } from "../chat/running-turns.ts";
 import { AppError, type Fault } from "../errors.ts";
 import { isId } from "../ids.ts";
 
-/** Proxies cut connections that are silent for longer; 60 s is a common limit. */
+/** Silence lasts no longer than this. Proxies cut what is silent for a time of their own; 60 s is a common one. */
 const heartbeatMs = 10_000;
+/** So often silence is looked for: a stream that would be silent for too long before the next look gets its heartbeat. */
+const beatMs = 1_000;
 const retryMs = 2_000;
 /** Text of one event at most: all that a client which doesn't read can make the server hold. */
 const tokenCharsMax = 16_384;
@@ -68,7 +70,7 @@ export async function* tail(
     wake.wake();
   };
   let sentMs = performance.now();
-  const isSilent = (): boolean => performance.now() - sentMs >= heartbeatMs - 50;
+  const isSilent = (): boolean => performance.now() - sentMs >= heartbeatMs - beatMs;
   const stopBeating = onBeat(() => {
     if (isSilent()) wake.wake();
   });
@@ -108,12 +110,12 @@ export async function* tail(
 const beats = new Set<() => void>();
 let beating: Timer | null = null;
 
-/** Calls back several times a heartbeat until the returned function is called. */
+/** Calls back every `beatMs` until the returned function is called. */
 function onBeat(beat: () => void): () => void {
   beats.add(beat);
   beating ??= setInterval(() => {
     for (const each of beats) each();
-  }, heartbeatMs / 4);
+  }, beatMs);
   return () => {
     beats.delete(beat);
     if (beats.size > 0 || beating === null) return;
