@@ -215,6 +215,15 @@ function withoutSecrets(address: string | null): string {
 }
 
 /**
+ * Lets Elysia run as in production, whatever the environment says: else it works out details of each failed validation
+ * that nobody gets to see, which costs time and throws where a value has a `toString` of its own. It looks when it is
+ * loaded.
+ */
+export function runAsInProduction(): void {
+  process.env.NODE_ENV = "production";
+}
+
+/**
  * Bun's `fetch` runs 256 requests at once and queues the rest, and reads its limit only when the process starts:
  * restarts this process in place, once, with the limit raised. Pid, arguments and open files stay the same.
  */

@@ -1,6 +1,6 @@
 /** argv -> command. */
 import { CommandError } from "./cli/command.ts";
-import { ConfigError, liftFetchLimit } from "./config.ts";
+import { ConfigError, liftFetchLimit, runAsInProduction } from "./config.ts";
 
 interface Command {
   readonly help: string;
@@ -36,7 +36,10 @@ async function main([first, ...rest]: string[]): Promise<void> {
   if (load === undefined) throw new CommandError(`there is no command ${name}: see parley --help`, 2);
   const asksHelp = args.includes("--help") || args.includes("-h");
   // Before anything is loaded, because the process starts again.
-  if (name === "serve" && !asksHelp) liftFetchLimit();
+  if (name === "serve" && !asksHelp) {
+    runAsInProduction();
+    liftFetchLimit();
+  }
   const command = await load();
   if (asksHelp) return console.log(command.help.trimEnd());
   await command.run(args);

@@ -1,6 +1,6 @@
 /**
  * Every bad request, on every route that takes input: a clear problem and nothing else. Nothing is stored, no model is
- * asked, nothing of the input comes back. All of it under NODE_ENV=production as well.
+ * asked, nothing of the input comes back. All of it under NODE_ENV=development as well.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Fault } from "../../src/errors.ts";
@@ -24,7 +24,7 @@ beforeAll(async () => {
   model.default((all) => all.reply(["this should not have been asked"]));
   services = await Promise.all([
     startService({ model }),
-    startService({ model, env: { NODE_ENV: "production" } }),
+    startService({ model, env: { NODE_ENV: "development" } }),
   ]);
 });
 
@@ -131,6 +131,12 @@ describe("the body of a chat", () => {
     ["a message that is no string", { ...chat, message: 5 }, "body.message must be a string"],
     ["a message that is null", { ...chat, message: null }, "body.message must be a string"],
     ["a message that is a list", { ...chat, message: ["Hello"] }, "body.message must be a string"],
+    [
+      "values with a toString of their own",
+      { ...chat, message: { toString: marker }, user_id: { valueOf: 1, toJSON: 2 } },
+      "body.message must be a string",
+      "body.user_id must be a string",
+    ],
     ["an empty user_id", { ...chat, user_id: "" }, "body.user_id must not be empty"],
     [
       "a user_id of 257",
