@@ -15,8 +15,11 @@ const uuid = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12
 /** A new id of a kind, such as `turn_0199…`. */
 export const newId = (kind: IdKind): string => `${prefixes[kind]}_${Bun.randomUUIDv7()}`;
 
+/** The regular expression source of an id of a kind, as part of another one. */
+export const idSource = (kind: IdKind): string => `${prefixes[kind]}_${uuid}`;
+
 /** The regular expression source that ids of a kind match, for schemas. */
-export const idPattern = (kind: IdKind): string => `^${prefixes[kind]}_${uuid}$`;
+export const idPattern = (kind: IdKind): string => `^${idSource(kind)}$`;
 
 const patterns = Object.fromEntries(
   (Object.keys(prefixes) as IdKind[]).map((kind) => [kind, new RegExp(idPattern(kind))]),

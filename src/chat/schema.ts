@@ -5,6 +5,7 @@ import { errorCodes } from "../errors.ts";
 import { exampleIds } from "../http/docs.ts";
 import { idempotencyKeyPattern } from "../http/faults.ts";
 import { id, idParam, integer, metadata, nullable, strictObject, text, time } from "../http/strict.ts";
+import { idSource } from "../ids.ts";
 import { type PromptSection, promptSections } from "../storage/store.ts";
 
 export const userId = () =>
@@ -92,7 +93,7 @@ export const turnParams = strictObject({
 export const turnStreamQuery = strictObject({
   after: t.Optional(
     t.String({
-      pattern: "^(turn_[0-9a-f-]{36}:)?(\\d{1,15}|end)$",
+      pattern: `^(${idSource("turn")}:)?(\\d{1,15}|end)$`,
       description: "Resume after this offset, or after this event id, where Last-Event-ID can't be sent.",
       examples: ["120"],
     }),

@@ -7,6 +7,7 @@ import type { DocumentDecoration } from "elysia";
 import { AppError, type ErrorCode, retryAfterSecondsOf, statusOf, titleOf } from "../errors.ts";
 import { idempotencyKeyPattern } from "./faults.ts";
 import { invalidRequest, type Problem, problem, toProblem } from "./problem.ts";
+import { eventIdPattern } from "./sse.ts";
 
 /** Ids for examples. */
 export const exampleIds = {
@@ -26,7 +27,7 @@ const requestHeaders = {
   "Last-Event-ID": {
     description:
       "The id of the last event that was seen, as `EventSource` sends it by itself: the stream goes on right after it, and no new turn is started. After the last event there is nothing more: 204.",
-    schema: { type: "string", pattern: "^turn_[0-9a-f-]{36}:(\\d{1,15}|end)$" },
+    schema: { type: "string", pattern: eventIdPattern },
   },
 } as const;
 

@@ -5,7 +5,7 @@
 import { type Cited, type Reply, Wake } from "../chat/reply.ts";
 import type { WatchedTurn } from "../chat/running-turns.ts";
 import { AppError, type Fault } from "../errors.ts";
-import { isId } from "../ids.ts";
+import { idSource, isId } from "../ids.ts";
 
 /** Silence lasts no longer than this. Proxies cut what is silent for a time of their own; 60 s is a common one. */
 const heartbeatMs = 10_000;
@@ -24,6 +24,9 @@ export const sseHeaders = {
 
 /** Where a view of a turn starts: an offset into its reply, or its end, after which there is nothing to see. */
 export type Position = { turn_id: string; offset: number | "end" };
+
+/** What `parseEventId` reads, for the document. */
+export const eventIdPattern = `^${idSource("turn")}:(\\d{1,15}|end)$`;
 
 /** Reads an event id, `<turn_id>:<offset>` or `<turn_id>:end`; null where it is neither. */
 export function parseEventId(value: string): Position | null {

@@ -6,7 +6,7 @@ A *turn* is one user message and the reply to it; it runs to its end whether or 
 
 **Keys.** Send one of the service's keys as \`Authorization: Bearer <key>\`. A service without keys listens on loopback only and serves this machine's own programs, but no web page from elsewhere (403).
 
-**Requests** are JSON in UTF-8. Unknown properties are refused, and so are query parameters given twice. Ids are a prefix and a UUIDv7; one that is unknown, foreign or of a wrong form is \`not_found\`. Times are whole seconds since 1970. Every route stands at its path without \`/v1\` as well.
+**Requests** are JSON in UTF-8. Unknown properties are refused, and so are query parameters given twice. Lengths are counted in UTF-16 code units; no text may hold NUL or an unpaired surrogate. Ids are a prefix and a UUIDv7; one that is unknown, foreign or of a wrong form is \`not_found\`. Times are whole seconds since 1970. Every route stands at its path without \`/v1\` as well.
 
 **Answers** may gain members: ignore what you don't know. Each has an \`X-Request-Id\`: send your own (up to 128 letters, digits and \`_.:-\`) to find a request in the logs.
 
