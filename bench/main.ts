@@ -4,13 +4,14 @@
 import { parseArgs } from "node:util";
 import { chat } from "./parts/chat.ts";
 import { list } from "./parts/list.ts";
+import { retrieval } from "./parts/retrieval.ts";
 import { start } from "./parts/start.ts";
 import { streamBurst, streamPaced } from "./parts/stream.ts";
 import { streams5000 } from "./parts/streams-5000.ts";
 import { Bench, type Part } from "./support/bench.ts";
 import { formatTable, type Row } from "./support/table.ts";
 
-const parts: readonly Part[] = [streamBurst, streamPaced, chat, streams5000, start, list];
+const parts: readonly Part[] = [streamBurst, streamPaced, chat, streams5000, start, list, retrieval];
 
 const { values: options, positionals } = parseArgs({
   args: process.argv.slice(2),

@@ -1,0 +1,77 @@
+/** How well what answers a question is found, in documents and in a user's past messages. */
+import { loadCorpus } from "../retrieval/corpus.ts";
+import {
+  askDialogues,
+  askDocuments,
+  meanLength,
+  type Outcome,
+  type Scores,
+  scoresOf,
+} from "../retrieval/evaluate.ts";
+import { plainBm25 } from "../retrieval/plain-bm25.ts";
+import type { System } from "../retrieval/retriever.ts";
+import type { Bench, Part } from "../support/bench.ts";
+import type { Row } from "../support/table.ts";
+
+/** The first is what the others are compared with. */
+const systems: readonly [System, ...System[]] = [plainBm25];
+
+const measures = {
+  "recall@5": "recall5",
+  "recall@10": "recall10",
+  "nDCG@10": "ndcg10",
+  "MRR@10": "mrr10",
+  "no result where nothing answers": "silent",
+} as const satisfies Record<string, keyof Scores>;
+
+interface Result {
+  system: System;
+  outcomes: readonly Outcome[];
+}
+
+export const retrieval: Part = {
+  name: "retrieval",
+  async run(bench: Bench): Promise<Row[]> {
+    const corpus = loadCorpus();
+    const documents: Result[] = [];
+    const dialogues: Result[] = [];
+    for (const system of systems) {
+      const outcomes = await askDocuments(system, corpus);
+      documents.push({ system, outcomes });
+      dialogues.push({ system, outcomes: await askDialogues(system, corpus) });
+      bench.note(`${system.name}: passages of ${meanLength(outcomes).toFixed(0)} characters on average`);
+    }
+    return Object.entries({ documents, dialogues }).flatMap(([set, results]) => {
+      for (const { system, outcomes } of results)
+        for (const property of ["kind", "language"] as const)
+          bench.note(`${system.name}: recall@5 in ${set}: ${recallBy(property, outcomes)}`);
+      return rowsOf(set, results);
+    });
+  },
+};
+
+function rowsOf(set: string, results: readonly Result[]): Row[] {
+  const [base, ...others] = results.map(({ system, outcomes }) => ({
+    name: system.name,
+    scores: scoresOf(outcomes),
+  }));
+  return Object.entries(measures).flatMap(([title, measure]): Row[] => {
+    const name = `${set}: ${title}`;
+    const reference = base!.scores[measure];
+    const beside = `${reference.toFixed(3)} ${base!.name}`;
+    if (others.length === 0) return [{ name, figure: "", beside }];
+    return others.map((other) => ({
+      name: `${name}, ${other.name}`,
+      figure: other.scores[measure].toFixed(3),
+      beside,
+      ...(reference > 0 && { ratio: other.scores[measure] / reference }),
+    }));
+  });
+}
+
+function recallBy(property: "kind" | "language", outcomes: readonly Outcome[]): string {
+  const answerable = outcomes.filter(({ total }) => total > 0);
+  return Object.entries(Object.groupBy(answerable, ({ question }) => question[property]))
+    .map(([name, group]) => `${name} ${scoresOf(group!).recall5.toFixed(2)} (${group!.length})`)
+    .join(", ");
+}
