@@ -3,61 +3,21 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Ajv2020 } from "ajv/dist/2020.js";
 import type { InternalRoute } from "elysia";
-import { createParser } from "eventsource-parser";
 import { createApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config.ts";
 import { createServices } from "../../src/services.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
+import { type ApiDocument, apiDocument, type Media, type Spec } from "../support/openapi.ts";
 import { type Service, startService } from "../support/service.ts";
 
 // Other tests run beside this on the same cores.
 setDefaultTimeout(60_000);
 
-interface Schema {
-  [keyword: string]: unknown;
-  $ref?: string;
-}
-interface Media {
-  schema?: Schema;
-  example?: unknown;
-  examples?: Record<string, { value?: unknown; $ref?: string }>;
-}
-interface Answer {
-  description: string;
-  headers: Record<string, unknown>;
-  content?: Record<string, Media>;
-}
-interface Parameter {
-  name: string;
-  in: string;
-  required: boolean;
-  description?: string;
-  schema: Schema;
-}
-interface Operation {
-  operationId: string;
-  summary: string;
-  description: string;
-  security?: Record<string, unknown>[];
-  parameters?: Parameter[];
-  requestBody?: { content: Record<string, Media> };
-  responses: Record<string, Answer>;
-}
-interface Spec {
-  openapi: string;
-  paths: Record<string, Record<string, Operation>>;
-  components: {
-    schemas: Record<string, Schema>;
-    examples: Record<string, { value: unknown }>;
-    headers: Record<string, unknown>;
-  };
-}
-
 let model: ModelServer;
 let service: Service;
 let routes: readonly InternalRoute[];
+let document: ApiDocument;
 let spec: Spec;
 let text: string;
 
@@ -69,7 +29,8 @@ beforeAll(async () => {
   service = await startService({ model });
   routes = await routesOfApp();
   text = await (await fetch(`${service.url}/openapi.json`)).text();
-  spec = JSON.parse(text) as Spec;
+  document = apiDocument(JSON.parse(text) as Spec);
+  spec = document.spec;
 });
 
 afterAll(async () => {
@@ -92,63 +53,12 @@ async function routesOfApp(): Promise<readonly InternalRoute[]> {
   return routes;
 }
 
-const operations = (): { path: string; method: string; operation: Operation }[] =>
-  Object.entries(spec.paths).flatMap(([path, item]) =>
-    Object.entries(item).map(([method, operation]) => ({ path, method, operation })),
-  );
-
-const ajv = new Ajv2020({ strict: false, allErrors: true });
-const checks = new Map<string, ReturnType<typeof ajv.compile>>();
-
-/** Every fault of a value under a schema of the document; objects may hold nothing that the document doesn't say. */
-function faultsOf(schema: Schema, value: unknown): string[] {
-  const key = JSON.stringify(schema);
-  const components = { schemas: closed(spec.components.schemas) };
-  const check = checks.get(key) ?? ajv.compile({ ...closed(schema), components });
-  checks.set(key, check);
-  return check(value)
-    ? []
-    : (check.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`);
-}
-
-function closed<T>(schema: T): T {
-  if (Array.isArray(schema)) return schema.map(closed) as T;
-  if (typeof schema !== "object" || schema === null) return schema;
-  const inner = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, closed(value)]));
-  const isObject = inner.type === "object" && "properties" in inner;
-  return { ...inner, ...(isObject && { additionalProperties: false }) } as T;
-}
-
 const examplesOf = ({ example, examples }: Media): unknown[] => [
   ...(example === undefined ? [] : [example]),
   ...Object.values(examples ?? {}).map(({ $ref, value }) =>
     $ref === undefined ? value : spec.components.examples[$ref.split("/").at(-1)!]?.value,
   ),
 ];
-
-/** The data of each event of a stream. */
-function eventsOf(stream: string): { event: string; id: string | undefined; data: unknown }[] {
-  const events: { event: string; id: string | undefined; data: unknown }[] = [];
-  const parser = createParser({
-    onEvent: ({ event, id, data }) => events.push({ event: event ?? "message", id, data: JSON.parse(data) }),
-  });
-  parser.feed(stream);
-  return events;
-}
-
-/** Each event's data is one of its own kind: a `oneOf` would take any of them. */
-function streamFaults(stream: string): string[] {
-  return eventsOf(stream).flatMap(({ event, data }) => {
-    const kind = event === "message" ? ("done" in (data as object) ? "Done" : "Token") : event;
-    const name = { start: "StartEvent", sources: "SourcesEvent", Done: "DoneEvent", Token: "TokenEvent" }[
-      kind
-    ];
-    return [
-      ...faultsOf({ $ref: `#/components/schemas/${name}` }, data),
-      ...faultsOf({ $ref: "#/components/schemas/StreamEvent" }, data),
-    ];
-  });
-}
 
 describe("the document", () => {
   test("passes redocly lint's recommended rules without a warning", async () => {
@@ -172,7 +82,7 @@ describe("the document", () => {
   });
 
   test("shows every route under /v1 and of operations, and no bare path, HEAD or asset", () => {
-    const shown = operations().map(({ method, path }) => `${method.toUpperCase()} ${path}`);
+    const shown = document.routes.map(({ method, path }) => `${method.toUpperCase()} ${path}`);
     const served = routes.map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, "{$1}")}`);
     const bare = (route: string) => served.includes(route.replace(" ", " /v1"));
     const own = served.filter((route) => !bare(route));
@@ -185,9 +95,9 @@ describe("the document", () => {
   });
 
   test("says of every operation what it is, what it takes and what it answers", () => {
-    const ids = operations().map(({ operation }) => operation.operationId);
+    const ids = document.routes.map(({ operation }) => operation.operationId);
     expect(new Set(ids).size).toBe(ids.length);
-    for (const { operation } of operations()) {
+    for (const { operation } of document.routes) {
       const { operationId, summary, description, requestBody, responses, parameters = [] } = operation;
       const at = `of ${operationId}`;
       expect(operationId, at).toMatch(/^[a-z][A-Za-z]+$/);
@@ -208,14 +118,14 @@ describe("the document", () => {
   });
 
   test("names keys on every operation but those of operations", () => {
-    const open = operations().filter(({ operation }) => operation.security?.length === 0);
+    const open = document.routes.filter(({ operation }) => operation.security?.length === 0);
     expect(open.map(({ path }) => path).sort()).toEqual(["/docs", "/health", "/openapi.json", "/ready"]);
     expect(spec.paths["/v1/turns/{id}/stream"]?.get?.security).toEqual([{ bearer: [] }, { ticket: [] }]);
   });
 
   test("has examples that match their schemas", () => {
     let checked = 0;
-    for (const { operation } of operations()) {
+    for (const { operation } of document.routes) {
       const contents = [
         operation.requestBody?.content,
         ...Object.values(operation.responses).map((r) => r.content),
@@ -223,8 +133,9 @@ describe("the document", () => {
       for (const [type, media] of contents.flatMap((content) => Object.entries(content ?? {}))) {
         for (const example of examplesOf(media)) {
           checked++;
-          if (media.schema) expect(faultsOf(media.schema, example), operation.operationId).toEqual([]);
-          if (type === "text/event-stream") expect(streamFaults(String(example))).toEqual([]);
+          if (media.schema)
+            expect(document.faultsOf(media.schema, example), operation.operationId).toEqual([]);
+          if (type === "text/event-stream") expect(document.streamFaults(String(example))).toEqual([]);
         }
       }
     }
@@ -293,26 +204,9 @@ const get = (path: string, headers: Record<string, string> = {}) => fetch(servic
 describe("what is documented is what is answered", () => {
   /** Checks a response against what the document says of its operation. */
   async function expectDocumented(operationId: string, response: Response): Promise<string> {
-    const { operation } = operations().find((entry) => entry.operation.operationId === operationId)!;
-    const at = `${operationId} ${response.status}`;
-    const answer = operation.responses[response.status];
-    expect(answer, at).toBeDefined();
-    for (const name of Object.keys(answer?.headers ?? {})) {
-      if (name !== "Retry-After") expect(response.headers.get(name), `${name} of ${at}`).not.toBeNull();
-    }
+    const { operation } = document.routes.find((entry) => entry.operation.operationId === operationId)!;
     const body = await response.text();
-    if (answer?.content === undefined) {
-      expect(body, at).toBe("");
-      return body;
-    }
-    const type = response.headers.get("content-type")!.split(";")[0]!;
-    expect(Object.keys(answer.content), at).toContain(type);
-    const schema = answer.content[type]?.schema;
-    if (type.endsWith("json") && schema) expect(faultsOf(schema, JSON.parse(body)), at).toEqual([]);
-    if (type === "text/event-stream") {
-      expect(eventsOf(body).length, at).toBeGreaterThan(1);
-      expect(streamFaults(body), at).toEqual([]);
-    }
+    expect(document.answerFaults(operation, response, body), `${operationId} ${response.status}`).toEqual([]);
     return body;
   }
 
@@ -363,7 +257,7 @@ describe("what is documented is what is answered", () => {
     }))
       await check(id, await get(path));
 
-    for (const { operation } of operations()) {
+    for (const { operation } of document.routes) {
       const documented = Object.keys(operation.responses).filter((status) => status < "300");
       const observed = [...(seen.get(operation.operationId) ?? [])];
       expect(observed.sort(), operation.operationId).toEqual(documented);
