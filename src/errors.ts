@@ -58,6 +58,8 @@ export interface ErrorDetails {
   members?: Record<string, unknown>;
   /** Further headers of the response. */
   headers?: Record<string, string>;
+  /** Whether the same request would meet the same error again, even where the code's others may pass. */
+  final?: boolean;
   /** Why, for the log alone. */
   cause?: unknown;
 }
@@ -69,15 +71,17 @@ export class AppError extends Error {
   readonly faults: Fault[] | undefined;
   readonly members: Record<string, unknown> | undefined;
   readonly headers: Record<string, string> | undefined;
+  readonly final: boolean;
 
   constructor(
     readonly code: ErrorCode,
-    { detail, faults, members, headers, cause }: ErrorDetails = {},
+    { detail, faults, members, headers, final = false, cause }: ErrorDetails = {},
   ) {
     super(code, { cause });
     this.detail = detail ?? `${titleOf(code)}.`;
     this.faults = faults;
     this.members = members;
     this.headers = headers;
+    this.final = final;
   }
 }

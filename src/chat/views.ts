@@ -16,7 +16,8 @@ export function toChatResponse(turn: TurnRecord): ChatResponse {
   const { id: turn_id, conversation_id, message_id, status, response, usage } = turn;
   if (status === "running" || status === "failed" || status === "interrupted") {
     const { code, message } = turn.error ?? new AppError("internal");
-    throw new AppError(code, { detail: message, members: { turn_id, conversation_id, response } });
+    const members = { turn_id, conversation_id, response };
+    throw new AppError(code, { detail: message, members, final: true });
   }
   const { finish_reason, model, sources, citations, memories_used } = turn;
   return {

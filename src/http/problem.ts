@@ -84,7 +84,7 @@ export const toProblem = (error: AppError, requestId: string): Problem => ({
 
 export function problemResponse(error: AppError, requestId: string): Response {
   const problem = toProblem(error, requestId);
-  const retryAfterSeconds = retryAfterSecondsOf(error.code);
+  const retryAfterSeconds = error.final ? undefined : retryAfterSecondsOf(error.code);
   return Response.json(problem, {
     status: problem.status,
     headers: {
