@@ -243,7 +243,11 @@ export function createWrites(db: Database) {
       const known = resourceOf(conversation.idempotency);
       if (known !== null) {
         const found = reads.conversation(scope, known);
-        if (found === null) throw unknownConversation();
+        if (found === null) {
+          throw new AppError("not_found", {
+            detail: "The conversation that this Idempotency-Key created was deleted.",
+          });
+        }
         return { conversation: found, replayed: true };
       }
       const { id, user_id, title, metadata, now_ms } = conversation;
