@@ -175,7 +175,14 @@ describe("the same key and body", () => {
     const { body: chat } = await service.post<ChatResponse>("/v1/chat", body, key);
     await service.send("DELETE", `/v1/conversations/${chat.conversation_id}`);
     const asked = model.requests.length;
-    expect((await service.post<Problem>("/v1/chat", body, key)).status).toBe(404);
+    for (const path of ["/v1/chat", "/v1/chat/stream", "/v1/turns"]) {
+      const { status, body: problem } = await service.post<Problem>(path, body, key);
+      expect([path, status, problem.detail]).toEqual([
+        path,
+        404,
+        "The turn that this Idempotency-Key started was deleted.",
+      ]);
+    }
     expect(model.requests.length).toBe(asked);
   });
 });
@@ -195,6 +202,15 @@ describe("the same key with another body", () => {
     const asked = model.requests.length;
     for (const path of ["/v1/chat", "/v1/chat/stream", "/v1/turns", "/chat", "/turns"]) {
       const { status, body: problem } = await service.post<Problem>(path, { ...body, ...change }, key);
+      expect([path, status, problem.code]).toEqual([path, 422, "idempotency_key_reused"]);
+    }
+    const query = new URLSearchParams({
+      user_id: "ben",
+      message: "Another",
+      idempotency_key: key["idempotency-key"],
+    });
+    for (const path of ["/v1/chat/stream", "/chat/stream"]) {
+      const { status, body: problem } = await service.get<Problem>(`${path}?${query}`);
       expect([path, status, problem.code]).toEqual([path, 422, "idempotency_key_reused"]);
     }
     expect(model.requests.length).toBe(asked);
