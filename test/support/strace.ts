@@ -32,9 +32,12 @@ export async function withFault<T>(pid: number, fault: string, work: () => Promi
   }
 }
 
-/** A command that runs another one with some of its system calls traced, and a fault injected if one is named. */
+/**
+ * A command that runs another one with some of its system calls traced, and a fault injected if one is named. It
+ * becomes that other one, so that signals reach it: strace is its grandchild (-D).
+ */
 export const traced = (calls: string, fault: string | null, command: string[]): string[] => [
-  ...[strace!, "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", `trace=${calls}`],
+  ...[strace!, "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", `trace=${calls}`],
   ...(fault === null ? [] : ["-e", `inject=${calls}:${fault}`]),
   ...command,
 ];
