@@ -14,7 +14,9 @@ const valuesMax = 10_000;
 export async function readJsonBody(request: Request, bytesMax: number): Promise<unknown> {
   if (request.body === null) return undefined;
   const type = request.headers.get("content-type") ?? "";
-  if (!/^application\/json\s*(;|$)/i.test(type)) throw new AppError("unsupported_media_type");
+  if (!/^application\/json\s*(;|$)/i.test(type)) {
+    throw new AppError("unsupported_media_type", { detail: "The body must be application/json." });
+  }
   const declared = Number(request.headers.get("content-length") ?? 0);
   if (declared > bytesMax) throw tooLarge(bytesMax);
   const bytes = declared > 0 ? await request.bytes() : await readChunks(request.body, bytesMax);
