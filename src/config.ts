@@ -32,6 +32,9 @@ const limitDefaults = {
   recallTokens: 800,
   passageTokens: 2_000,
   memoriesMax: 500,
+  documentSecondsMax: 60,
+  documentMemoryMibMax: 512,
+  documentCharsMax: 50_000_000,
 };
 
 /** Limits, each with its unit in its name. */

@@ -14,6 +14,7 @@ const commands: Record<string, () => Promise<Command>> = {
   health: () => import("./cli/health.ts"),
   config: () => import("./cli/config.ts"),
   version: () => import("./cli/version.ts"),
+  extract: () => import("./cli/extract.ts"),
 };
 
 const help = `parley: a chatbot backend

@@ -2,8 +2,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import type { Source } from "../src/documents/media-type.ts";
 import { buildBinary } from "./support/binary.ts";
+import { endlessDocument, source } from "./support/documents.ts";
+import { docxOf, heading, paragraph } from "./support/docx.ts";
 import { expectNoFetchLimit } from "./support/fetch-limit.ts";
+import { pdfBomb, pdfWith } from "./support/pdf.ts";
 import { type ServiceOptions, startService, temporaryDirectory } from "./support/service.ts";
 import { readTranscript } from "./support/sse.ts";
 
@@ -162,6 +166,79 @@ describe("the binary", () => {
   test("is restarted in place, as the same process", async () => {
     await using service = await startBinary(emptyDirectory());
     expect((JSON.parse(service.logs[0]!) as { pid: number }).pid).toBe(service.pid);
+  });
+
+  describe("reads documents, in a process without any variable,", () => {
+    /** What its hidden command answers, and how the process ended. */
+    const read = async ({ name, media_type, bytes }: Source, documentSecondsMax = 60) => {
+      const limits = { documentSecondsMax, documentMemoryMibMax: 512, documentCharsMax: 50_000_000 };
+      const request = JSON.stringify({ name, media_type, bytes: bytes.length, limits });
+      const command = Bun.spawn([binary, "extract"], {
+        cwd: emptyDirectory(),
+        env: {},
+        stdin: "pipe",
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      command.stdin.write(`${request}\n`);
+      command.stdin.write(bytes);
+      await command.stdin.flush();
+      const decoder = new TextDecoder();
+      let said = "";
+      for await (const chunk of command.stdout) {
+        said += decoder.decode(chunk, { stream: true });
+        // It waits for another document until stdin ends.
+        if (said.endsWith('{"ready":true}\n')) command.stdin.end();
+      }
+      await command.exited;
+      const answers: unknown[] = said
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      return { answers, stderr: await new Response(command.stderr).text() };
+    };
+
+    test.each([
+      ["text", source("a.txt", "Hello"), "Hello", ""],
+      ["Markdown", source("a.md", "# Title\n\nHello"), "# Title\n\nHello", "Title"],
+      ["HTML", source("a.html", "<h1>Title</h1><p>Hello"), "Title\n\nHello", "Title"],
+      [
+        "PDF",
+        source(
+          "a.pdf",
+          pdfWith([
+            [
+              { text: "Title", y: 740, size: 24 },
+              { text: "A text of some words", y: 700 },
+            ],
+          ]),
+        ),
+        "Title\n\nA text of some words",
+        "Title",
+      ],
+      ["DOCX", source("a.docx", docxOf(heading(1, "Title") + paragraph("Hello"))), "Title\n\nHello", "Title"],
+      ["CSV", source("a.csv", "name,age\nAda,36"), "name: Ada; age: 36", ""],
+      ["JSON", source("a.json", '{"name": "Ada"}'), "name: Ada", ""],
+    ])("%s", async (_kind, document, text, heading) => {
+      const { answers, stderr } = await read(document);
+      expect(stderr).toBe("");
+      expect(answers).toMatchObject([
+        { text },
+        { passages: [{ start: 0, end: text.length, heading }] },
+        { done: {} },
+        { ready: true },
+      ]);
+    });
+
+    test("within its bounds of time and memory", async () => {
+      const refusal = (detail: string) => [{ error: { code: "document_unreadable", detail } }];
+      expect((await read(endlessDocument(), 1)).answers).toEqual(
+        refusal("The document takes more than 1 s to read."),
+      );
+      expect((await read(source("a.pdf", pdfBomb()))).answers).toEqual(
+        refusal("The document takes more than 512 MiB of memory to read."),
+      );
+    });
   });
 
   test("has the commands", async () => {

@@ -61,6 +61,9 @@ describe("limits", () => {
     ["PARLEY_MESSAGE_CHARS_MAX", "messageCharsMax"],
     ["PARLEY_REPLY_CHARS_MAX", "replyCharsMax"],
     ["PARLEY_WINDOW_TOKENS", "windowTokens"],
+    ["PARLEY_DOCUMENT_SECONDS_MAX", "documentSecondsMax"],
+    ["PARLEY_DOCUMENT_MEMORY_MIB_MAX", "documentMemoryMibMax"],
+    ["PARLEY_DOCUMENT_CHARS_MAX", "documentCharsMax"],
   ];
   test.each(variables)("%s sets %s", (variable, limit) => {
     const { limits } = loadConfig({ [variable]: " 77 " });

@@ -33,3 +33,6 @@ export const outline = ({ text, blocks }: Structured): string[] =>
       ? `${page}${"#".repeat(block.level)} ${block.title}`
       : `${page}${block.kind} ${content}`;
   });
+
+/** A document that nobody reads within minutes: the depth of its elements costs its square. */
+export const endlessDocument = (): Source => source("endless.html", "<div>".repeat(1_500_000));

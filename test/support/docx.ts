@@ -47,3 +47,23 @@ export const table = (rows: string[][]): string =>
   `<w:tbl>${rows
     .map((cells) => `<w:tr>${cells.map((cell) => `<w:tc>${paragraph(cell)}</w:tc>`).join("")}</w:tr>`)
     .join("")}</w:tbl>`;
+
+/** A DOCX whose document.xml is this long, most of it one letter. */
+export const docxBomb = (chars: number): Buffer => docxOf(paragraph("a".repeat(chars)));
+
+/** The same with another size of document.xml in the archive's headers than it has. */
+export function lyingDocx(chars: number, size: number): Buffer {
+  const zip = docxBomb(chars);
+  const name = Buffer.from("word/document.xml");
+  for (const [signature, nameAt, sizeAt] of [
+    [0x04034b50, 30, 22],
+    [0x02014b50, 46, 24],
+  ] as const) {
+    for (let at = 0; at < zip.length - 46; at++) {
+      if (zip.readUInt32LE(at) === signature && zip.subarray(at + nameAt).indexOf(name) === 0) {
+        zip.writeUInt32LE(size, at + sizeAt);
+      }
+    }
+  }
+  return zip;
+}

@@ -1,4 +1,6 @@
 /** PDFs made by hand, whole and broken ones. */
+import { constants, deflateRawSync } from "node:zlib";
+
 /** A line of text: its place in points from the page's lower left corner, and the size of its letters. */
 export interface PdfLine {
   text: string;
@@ -7,10 +9,10 @@ export interface PdfLine {
   x?: number;
 }
 
-type PdfObject = string | { dictionary: string; stream: Uint8Array };
+export type PdfObject = string | { dictionary: string; stream: Uint8Array };
 
 /** A PDF of objects 1, 2, …, of which the first is the catalog. @param trailer further entries of the trailer */
-function pdfOf(objects: PdfObject[], trailer = ""): Buffer {
+export function pdfOf(objects: PdfObject[], trailer = ""): Buffer {
   const parts: Buffer[] = [];
   const offsets: number[] = [];
   let length = 0;
@@ -38,7 +40,7 @@ function pdfOf(objects: PdfObject[], trailer = ""): Buffer {
 }
 
 /** The objects of a PDF with these contents of its pages: catalog, page tree, font, then a page and a stream each. */
-function pageObjects(contents: PdfObject[]): PdfObject[] {
+export function pageObjects(contents: PdfObject[]): PdfObject[] {
   const kids = contents.map((_, index) => `${4 + index * 2} 0 R`).join(" ");
   return [
     "<< /Type /Catalog /Pages 2 0 R >>",
@@ -63,3 +65,21 @@ const show = (lines: PdfLine[]): string =>
       return `BT /F ${size} Tf 1 0 0 1 ${x} ${y} Tm (${escaped}) Tj ET`;
     })
     .join("\n");
+
+/** A PDF that opens with a password only. */
+export const encryptedPdf = (): Buffer =>
+  pdfOf(
+    [
+      ...pageObjects([{ dictionary: "", stream: Buffer.from(show([{ text: "Secret", y: 700 }])) }]),
+      `<< /Filter /Standard /V 1 /R 2 /O <${"a1".repeat(32)}> /U <${"b2".repeat(32)}> /P -4 >>`,
+    ],
+    `/Encrypt 6 0 R /ID [<${"c3".repeat(16)}> <${"c3".repeat(16)}>]`,
+  );
+
+/** A PDF of a megabyte with a page whose content is a gigabyte of zeros. */
+export function pdfBomb(): Buffer {
+  const [zlib, end] = [Buffer.from([0x78, 0x9c]), Buffer.from([0x03, 0x00])];
+  const mebibyte = deflateRawSync(Buffer.alloc(2 ** 20), { level: 9, finishFlush: constants.Z_FULL_FLUSH });
+  const stream = Buffer.concat([zlib, ...Array.from({ length: 1_000 }, () => mebibyte), end]);
+  return pdfOf(pageObjects([{ dictionary: "/Filter /FlateDecode", stream }]));
+}
