@@ -2,6 +2,7 @@
 import { Elysia, type InternalRoute } from "elysia";
 import { type ChatServices, chatRoutes } from "./chat/routes.ts";
 import { type ConversationServices, conversationRoutes } from "./conversations/routes.ts";
+import { type DocumentServices, documentRoutes, takesUpload } from "./documents/routes.ts";
 import { statusOf } from "./errors.ts";
 import { readJsonBody } from "./http/body.ts";
 import { refuseForeignPages } from "./http/local-only.ts";
@@ -9,12 +10,13 @@ import { allowedMethods } from "./http/methods.ts";
 import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
+import { readUpload } from "./http/upload.ts";
 import type { Log } from "./log.ts";
 import { docsRoutes } from "./ops/docs.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
 
-export interface AppServices extends ChatServices, ConversationServices {
+export interface AppServices extends ChatServices, ConversationServices, DocumentServices {
   readonly readiness: Readiness;
   readonly log: Log;
   /** Whether only programs of this machine are served, because there is no key. */
@@ -35,9 +37,10 @@ export function createApp(services: AppServices) {
         log.error({ request_id: requestId, code: fault.code, err: fault.cause }, "request failed");
       return problemResponse(fault, requestId);
     })
-    .onParse({ as: "global" }, ({ request }) => {
+    .onParse({ as: "global" }, ({ request, route }) => {
       // Nothing is read from strangers; the routes that take a body all need a principal.
       authenticate(request);
+      if (takesUpload(route)) return readUpload(request, limits.documentBytesMax);
       return readJsonBody(request, limits.bodyBytesMax);
     })
     .onBeforeHandle({ as: "global" }, ({ request }) => {
@@ -48,7 +51,9 @@ export function createApp(services: AppServices) {
     .use(docsRoutes((): InternalRoute[] => app.routes))
     .use(chatRoutes("/v1", services))
     .use(conversationRoutes("/v1", services))
+    .use(documentRoutes("/v1", services))
     .use(chatRoutes("", services))
-    .use(conversationRoutes("", services));
+    .use(conversationRoutes("", services))
+    .use(documentRoutes("", services));
   return app;
 }

@@ -24,6 +24,8 @@ const limitDefaults = {
   shutdownSeconds: 20,
   turnsRunningMax: 10_000,
   bodyBytesMax: 1024 * 1024,
+  documentBytesMax: 32 * 1024 * 1024,
+  documentWaitSeconds: 5,
   messageCharsMax: 32_000,
   replyCharsMax: 1_000_000,
   windowTokens: 4_000,
@@ -36,6 +38,9 @@ const limitDefaults = {
   documentMemoryMibMax: 512,
   documentCharsMax: 50_000_000,
 };
+
+/** Zero turns the waiting off. */
+const mayBeZero = new Set<string>(["shutdownSeconds", "documentWaitSeconds"]);
 
 /** Limits, each with its unit in its name. */
 export type Limits = Readonly<typeof limitDefaults>;
@@ -99,7 +104,7 @@ export function loadConfig(env: Environment = process.env): Config {
 
   const limits = { ...limitDefaults };
   for (const name of Object.keys(limitDefaults) as (keyof Limits)[]) {
-    limits[name] = integer(variableOf(name), limitDefaults[name], name === "shutdownSeconds" ? 0 : 1, 1e9);
+    limits[name] = integer(variableOf(name), limitDefaults[name], mayBeZero.has(name) ? 0 : 1, 1e9);
   }
 
   const host = read("PARLEY_HOST") ?? "127.0.0.1";

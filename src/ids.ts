@@ -5,6 +5,7 @@ const prefixes = {
   turn: "turn",
   memory: "mem",
   document: "doc",
+  revision: "rev",
   workspace: "ws",
 } as const;
 

@@ -11,6 +11,7 @@ interface Command {
 const commands: Record<string, () => Promise<Command>> = {
   serve: () => import("./cli/serve.ts"),
   chat: () => import("./cli/chat.ts"),
+  ingest: () => import("./cli/ingest.ts"),
   health: () => import("./cli/health.ts"),
   config: () => import("./cli/config.ts"),
   version: () => import("./cli/version.ts"),
@@ -21,6 +22,7 @@ const help = `parley: a chatbot backend
 
   parley [serve]     start the service
   parley chat        talk to a service in the terminal
+  parley ingest      add files and folders to a service's documents
   parley health      ask whether a service is healthy
   parley config      print the configuration that is in force
   parley version     print the version

@@ -6,6 +6,8 @@ import { SystemPrompt } from "./chat/prompt.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
 import type { Config } from "./config.ts";
+import { Extractor } from "./documents/extractor.ts";
+import { DocumentLibrary } from "./documents/library.ts";
 import type { Log } from "./log.ts";
 import { embedded } from "./models/embedded.ts";
 import type { Model } from "./models/model.ts";
@@ -45,10 +47,18 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   const forgetting = forgetIdempotencyKeys(store, log);
+  const library = new DocumentLibrary({
+    store,
+    extractor: new Extractor(limits),
+    log,
+    waitSeconds: limits.documentWaitSeconds,
+  });
+  await library.start();
 
   return {
     store,
     turns,
+    library,
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: createAuthenticate(config.apiKeys),
     limits,
@@ -58,6 +68,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     stop: () => turns.close(limits.shutdownSeconds),
     async close() {
       clearInterval(forgetting);
+      await library.close();
       await store.close();
     },
   };

@@ -8,13 +8,14 @@ import {
   type Scores,
   scoresOf,
 } from "../retrieval/evaluate.ts";
+import { parleyOffline } from "../retrieval/parley.ts";
 import { plainBm25 } from "../retrieval/plain-bm25.ts";
 import type { System } from "../retrieval/retriever.ts";
 import type { Bench, Part } from "../support/bench.ts";
 import type { Row } from "../support/table.ts";
 
 /** The first is what the others are compared with. */
-const systems: readonly [System, ...System[]] = [plainBm25];
+const systems: readonly [System, ...System[]] = [plainBm25, parleyOffline];
 
 const measures = {
   "recall@5": "recall5",

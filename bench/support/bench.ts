@@ -79,8 +79,8 @@ export class Bench {
     return this.processes.directory(place);
   }
 
-  /** Runs a script of the bench to its end. */
-  run(script: string, ...args: string[]): Promise<void> {
+  /** Runs a script of the bench to its end; gives what it printed. */
+  run(script: string, ...args: string[]): Promise<string> {
     return this.processes.run([process.execPath, join(import.meta.dir, script), ...args]);
   }
 

@@ -8,6 +8,7 @@ import { newId } from "../../src/ids.ts";
 import { makePrivateDirectory, openForWriting } from "../../src/storage/sqlite/database.ts";
 import { createWrites } from "../../src/storage/sqlite/writes.ts";
 import { commonWord, oldShare, oldWord, rareEvery, rareWord, userId } from "./filled.ts";
+import { sentence } from "./sentence.ts";
 
 const dataDir = process.argv[2]!;
 const conversations = Number(process.argv[3]);
@@ -21,19 +22,6 @@ const db = openForWriting(dataDir);
 db.run("pragma synchronous = off");
 db.run("pragma cache_size = -200000");
 const { operations, complete } = createWrites(db);
-
-const vocabulary = Array.from({ length: 20_000 }, (_, index) => `w${index.toString(36)}`);
-
-/** Words of a sentence, the same in every run; few are frequent and many are rare, as in speech. */
-function sentence(seed: number, words: number): string {
-  let state = (seed * 2_654_435_761 + 1) >>> 0;
-  const picked: string[] = [];
-  for (let count = 0; count < words; count += 1) {
-    state = (state * 1_664_525 + 1_013_904_223) >>> 0;
-    picked.push(vocabulary[Math.floor((state / 2 ** 32) ** 3 * vocabulary.length)]!);
-  }
-  return picked.join(" ");
-}
 
 function insert(index: number): void {
   const now_ms = firstMs + index * 1000;

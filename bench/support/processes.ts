@@ -71,13 +71,15 @@ export class Processes {
     throw new Error(`${command.join(" ")} wasn't healthy after ${startSecondsMax} s:\n${said.slice(-2000)}`);
   }
 
-  /** Runs a program to its end. */
-  async run(command: string[]): Promise<void> {
-    const child = Bun.spawn(command, { env: plainEnvironment(), stdout: "inherit", stderr: "inherit" });
+  /** Runs a program to its end; gives what it printed. */
+  async run(command: string[]): Promise<string> {
+    const child = Bun.spawn(command, { env: plainEnvironment(), stdout: "pipe", stderr: "inherit" });
     this.running.add(child);
+    const printed = await new Response(child.stdout).text();
     const code = await child.exited;
     this.running.delete(child);
     if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}`);
+    return printed.trim();
   }
 
   /** A load client, which stays warm from one load to the next. */

@@ -30,8 +30,8 @@ import {
 const recalledMax = 24;
 const passagesMax = 16;
 /** Below these parts of the question, what was found is taken to be about something else. */
-const recallCoverageMin = 0.34;
-const passageCoverageMin = 0.45;
+const recallCoverageMin = 0.12;
+const passageCoverageMin = 0.22;
 /** Part of a window that may be filled before the conversation's beginning is folded into its summary. */
 const foldShare = 0.75;
 
@@ -83,12 +83,12 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
     ({ memory: { id, tokens }, score }) => ({ section: "memories", id, tokens, score }),
   );
   const recalled = fill(
-    found.recalled.filter(({ coverage }) => coverage >= recallCoverageMin),
+    found.recalled.filter(isRelevantMessage),
     limits.recallTokens,
     ({ message: { id, tokens }, score }) => ({ section: "recall", id, tokens, score }),
   );
   const passages = fill(
-    found.passages.filter(({ coverage }) => coverage >= passageCoverageMin),
+    found.passages.filter(isRelevantPassage),
     limits.passageTokens,
     ({ document_id: id, tokens, score }) => ({ section: "passages", id, tokens, score }),
   );
@@ -166,6 +166,12 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
     foldSoon: conversation.between.length > 0 || tokens.window > limits.windowTokens * foldShare,
   };
 }
+
+/** Whether a message that was found is about the question. */
+export const isRelevantMessage = ({ coverage }: RecalledMessage): boolean => coverage >= recallCoverageMin;
+
+/** Whether a passage that was found is about the question: only then it is cited. */
+export const isRelevantPassage = ({ coverage }: FoundPassage): boolean => coverage >= passageCoverageMin;
 
 const emptyConversation: ConversationContext = {
   summary: { text: "", tokens: 0, through_seq: 0 },

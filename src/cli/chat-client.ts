@@ -6,6 +6,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createParser, type EventSourceMessage } from "eventsource-parser";
 import { isId } from "../ids.ts";
+import {
+  asRecord,
+  ConnectionLost,
+  nonsense,
+  reasonOf,
+  type Send,
+  ServiceError,
+  sendTo,
+} from "./service-client.ts";
 import { visibleLine } from "./terminal.ts";
 
 /** Tries in a row that bring nothing new, of a turn that hasn't begun and of one that has; and the waits between. */
@@ -18,16 +27,6 @@ const silenceMsMax = 30_000;
 /** For requests that are answered at once. */
 const answerMsMax = 15_000;
 const linesCharsMax = 4 * 1024 * 1024;
-
-/** What went wrong, in one line without control characters. */
-export class ServiceError extends Error {
-  override readonly name = "ServiceError";
-}
-
-/** A failure after which the same request may succeed. */
-class ConnectionLost extends Error {
-  override readonly name = "ConnectionLost";
-}
 
 export interface Message {
   message: string;
@@ -58,28 +57,9 @@ export interface ChatClient {
   stop(turnId: string): Promise<void>;
 }
 
-type Send = (path: string, init: RequestInit) => Promise<Response>;
-
 /** @param base the address of the service, with a path where it isn't at the root */
 export function chatClient(base: URL, key: string | null): ChatClient {
-  const root = base.href.endsWith("/") ? base.href : `${base.href}/`;
-
-  /** @throws ConnectionLost, ServiceError */
-  const send: Send = async (path, init) => {
-    const headers = new Headers(init.headers);
-    if (key !== null) headers.set("authorization", `Bearer ${key}`);
-    let response: Response;
-    try {
-      response = await fetch(new URL(path, root), { ...init, headers, redirect: "manual" });
-    } catch (error) {
-      throw new ConnectionLost(`can't reach ${base.origin}: ${reasonOf(error)}`);
-    }
-    if (response.ok) return response;
-    const reason = await describeRefusal(response);
-    // What stands between may answer for a service that is starting again; problems are the service's own words.
-    const passing = !isProblem(response) && [502, 503, 504].includes(response.status);
-    throw passing ? new ConnectionLost(reason) : new ServiceError(reason);
-  };
+  const send = sendTo(base, key);
 
   const askJson = async (path: string, init: RequestInit = {}): Promise<Record<string, unknown>> => {
     try {
@@ -223,8 +203,6 @@ function toDone({ status, error }: Record<string, unknown>): TurnDone {
   };
 }
 
-const nonsense = (): ServiceError => new ServiceError("the service's answer made no sense");
-
 function parseRecord(text: string): Record<string, unknown> {
   try {
     return asRecord(JSON.parse(text));
@@ -232,32 +210,3 @@ function parseRecord(text: string): Record<string, unknown> {
     throw nonsense();
   }
 }
-
-function asRecord(value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null) throw nonsense();
-  return value as Record<string, unknown>;
-}
-
-const isProblem = ({ headers }: Response): boolean =>
-  headers.get("content-type")?.startsWith("application/problem+json") ?? false;
-
-/** A refused request in one line: the problem's sentence and its faults, or the bare status. */
-async function describeRefusal(response: Response): Promise<string> {
-  const plain = `the service answered with status ${response.status}`;
-  if (!isProblem(response)) {
-    await response.body?.cancel();
-    return plain;
-  }
-  try {
-    const { title, detail, errors } = asRecord(await response.json());
-    const faults = Array.isArray(errors) ? errors.map(asRecord) : [];
-    const listed = faults.map(({ path, message }) => `${path} ${message}`).join("; ");
-    return visibleLine(String(listed === "" ? detail : `${title}: ${listed}`));
-  } catch {
-    return plain;
-  }
-}
-
-/** Its first sentence: Bun's go on with advice. */
-const reasonOf = (error: unknown): string =>
-  visibleLine(error instanceof Error ? error.message : String(error)).split(". ")[0]!;

@@ -3,8 +3,9 @@ import { userInfo } from "node:os";
 import { createInterface } from "node:readline";
 import { parseArgs, styleText } from "node:util";
 import { serviceKey, serviceUrl } from "../config.ts";
-import { type ChatClient, chatClient, ServiceError, type TurnDone } from "./chat-client.ts";
+import { type ChatClient, chatClient, type TurnDone } from "./chat-client.ts";
 import { CommandError, usageError } from "./command.ts";
+import { ServiceError, toUrl } from "./service-client.ts";
 import { visible } from "./terminal.ts";
 
 export const help = `parley chat [MESSAGE] [--conversation ID] [--user NAME] [--url URL]
@@ -155,11 +156,6 @@ const complain = (line: string): void => void process.stderr.write(`${styled("re
 
 const styled = (style: Parameters<typeof styleText>[0], text: string): string =>
   process.stderr.hasColors?.() ? styleText(style, text) : text;
-
-function toUrl(text: string): URL {
-  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return new URL(text);
-  throw usageError("--url must be an http:// or https:// address");
-}
 
 async function toMessage(positionals: string[]): Promise<string> {
   const piped = positionals.length === 0 || positionals.includes("-") ? await Bun.stdin.text() : "";

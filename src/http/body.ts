@@ -17,9 +17,7 @@ export async function readJsonBody(request: Request, bytesMax: number): Promise<
   if (!/^application\/json\s*(;|$)/i.test(type)) {
     throw new AppError("unsupported_media_type", { detail: "The body must be application/json." });
   }
-  const declared = Number(request.headers.get("content-length") ?? 0);
-  if (declared > bytesMax) throw tooLarge(bytesMax);
-  const bytes = declared > 0 ? await request.bytes() : await readChunks(request.body, bytesMax);
+  const bytes = await readBytes(request, bytesMax);
   let text: string;
   try {
     text = decoder.decode(bytes);
@@ -38,6 +36,14 @@ export async function readJsonBody(request: Request, bytesMax: number): Promise<
     });
   }
   return value;
+}
+
+/** The bytes of a body; what is beyond `bytesMax` is never held in memory. @throws payload_too_large */
+export async function readBytes(request: Request, bytesMax: number): Promise<Uint8Array> {
+  if (request.body === null) return new Uint8Array();
+  const declared = Number(request.headers.get("content-length") ?? 0);
+  if (declared > bytesMax) throw tooLarge(bytesMax);
+  return declared > 0 ? await request.bytes() : await readChunks(request.body, bytesMax);
 }
 
 /** Whether a value is at most so deep and holds at most so many values. */

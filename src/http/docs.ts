@@ -15,6 +15,7 @@ export const exampleIds = {
   turn: "turn_01980000-0000-7000-8000-000000007e57",
   userMessage: "msg_01980000-0000-7000-8000-00000000a5ce",
   message: "msg_01980000-0000-7000-8000-00000000feed",
+  document: "doc_01980000-0000-7000-8000-00000000d0c5",
 } as const;
 
 /** Headers of requests that the schemas don't know. */
@@ -56,7 +57,7 @@ export const responseHeaders = {
 } as const;
 
 interface Body {
-  schema?: TSchema;
+  schema?: TSchema | { type: "string" };
   example?: unknown;
   examples?: Record<string, { summary: string; value: unknown }>;
 }
@@ -78,13 +79,15 @@ interface Operation {
   headers?: (keyof typeof requestHeaders)[];
   /** Examples of the JSON body. */
   body?: NonNullable<Body["examples"]>;
+  /** In place of `body` where there are several kinds, by media type: with their schemas. */
+  bodies?: Record<string, Body>;
   answers: Record<number, Answer>;
   problems: ErrorCode[];
 }
 
 /** A route's `detail`. */
 export function operation(route: Operation): DocumentDecoration {
-  const { tag, id, summary, description, security, headers = [], body, answers, problems } = route;
+  const { tag, id, summary, description, security, headers = [], body, bodies, answers, problems } = route;
   const decoration = {
     tags: [tag],
     operationId: id,
@@ -93,6 +96,7 @@ export function operation(route: Operation): DocumentDecoration {
     ...(security && { security }),
     parameters: headers.map((name) => ({ name, in: "header", required: false, ...requestHeaders[name] })),
     ...(body && { requestBody: { content: { "application/json": { examples: body } } } }),
+    ...(bodies && { requestBody: { required: true, content: bodies } }),
     responses: {
       ...Object.fromEntries(
         Object.entries(answers).map(([status, { headers, ...answer }]) => [

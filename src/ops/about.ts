@@ -30,6 +30,7 @@ export const about = {
   tags: [
     { name: "Chat", description: "Turns: start, watch, resume and stop them." },
     { name: "Conversations", description: "What was said, by whom, and what it used." },
+    { name: "Documents", description: "What answers are drawn from, and cite." },
     { name: "Operations", description: "Is it alive, is it ready, how is it used." },
   ],
 };

@@ -6,8 +6,11 @@
  */
 import type { Term } from "./terms.ts";
 
+/** What follows was chosen by `bun bench/main.ts retrieval`; small changes change little. */
 const k1 = 1.2;
-const b = 0.6;
+const b = 0.3;
+/** A term that only a neighbour holds covers this part of itself. */
+const contextCover = 0.5;
 
 /** How much a word counts where it isn't in the text itself. */
 export interface FieldWeights {
@@ -33,13 +36,16 @@ export interface WeightedTerm extends Term {
 export interface Ranked<Candidate> {
   candidate: Candidate;
   score: number;
-  /** Which part of the question the text and its heading hold, 0 to 1, terms counted by how telling they are. */
+  /** Which part of the question the text and what is around it hold, 0 to 1, terms counted by how telling they are. */
   coverage: number;
 }
 
+/** Fewer texts than these say little about how telling a word is. */
+const textsMin = 1_000;
+
 /** Inverse document frequency, never negative (Lucene's form). @param holding how many of `total` texts hold the term */
 export const idf = (holding: number, total: number): number =>
-  Math.log(1 + (Math.max(total, holding) - holding + 0.5) / (holding + 0.5));
+  Math.log(1 + (Math.max(total, holding, textsMin) - holding + 0.5) / (holding + 0.5));
 
 /** Ranks units for a question, best first; those without any term are left out. */
 export function rank<Candidate extends Unit>(
@@ -58,7 +64,7 @@ export function rank<Candidate extends Unit>(
       const own = countOf(candidate.words, word, candidate.stems, stem);
       const heading = candidate.heading ? countOf(candidate.heading, word, candidate.heading, stem) : 0;
       const near = candidate.context ? countOf(candidate.context, word, candidate.context, stem) : 0;
-      if (own + heading > 0 && !small) covered += idf;
+      if (!small && own + heading + near > 0) covered += own + heading > 0 ? idf : idf * contextCover;
       const weighted =
         own / lengthNorm + weights.heading * Math.min(heading, 1) + weights.context * Math.min(near, 2);
       score += (idf * weighted * (k1 + 1)) / (weighted + k1);

@@ -44,19 +44,26 @@ afterAll(async () => {
 const known: Record<Placeholder, string[]> = {
   "known-turn": [],
   "known-conversation": [],
+  "known-document": [],
   "known-after": [],
+  "known-next-document": [],
   "known-before": [],
 };
 
 function learn(body: string): void {
+  for (const [, id] of body.matchAll(/"id":"(doc_[^"]+)"/g)) known["known-document"].push(id!);
+  const nameOf = (place: string): Placeholder => {
+    if (body.startsWith('{"documents":')) return "known-next-document";
+    return place === "after" ? "known-after" : "known-before";
+  };
   for (const [, id] of body.matchAll(/"(?:turn_id|id)":"(turn_[^"]+)"/g)) known["known-turn"].push(id!);
   for (const [, id] of body.matchAll(/"(?:conversation_id|id)":"(conv_[^"]+)"/g))
     known["known-conversation"].push(id!);
   for (const [, place, cursor] of body.matchAll(/"next_(after|before)":"([^"]+)"/g))
-    known[`known-${place as "after" | "before"}`].push(cursor!);
+    known[nameOf(place!)].push(cursor!);
 }
 
-const placeholder = new RegExp(placeholders.join("|"), "g");
+const placeholder = new RegExp([...placeholders].join("|"), "g");
 
 /** With what is known by now in place of its placeholders. */
 function resolved(request: DrawnRequest): DrawnRequest {
@@ -75,6 +82,10 @@ function resolved(request: DrawnRequest): DrawnRequest {
 }
 
 const refusals = [400, 403, 413, 415];
+/** What no schema can say of a document: that it can be read as what it is said to be, and that its name is one. */
+const isDocumentsOwn = (operationId: string, problem: string): boolean =>
+  operationId === "addDocument" &&
+  /"code":"(document_unreadable|unsupported_media_type)"|"path":"body.name"/.test(problem);
 // A byte order mark may stand before JSON (RFC 8259).
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -106,7 +117,8 @@ async function faultsOf(request: DrawnRequest, statuses: Map<string, number>): P
   statuses.set(at, (statuses.get(at) ?? 0) + 1);
   const faults = document.answerFaults(operation, response, text);
   if (status >= 500) faults.push(`a status of ${status}`);
-  if (valid && refusals.includes(status)) faults.push("what the document allows was refused");
+  if (valid && refusals.includes(status) && !isDocumentsOwn(operation.operationId, text))
+    faults.push("what the document allows was refused");
   if (isFaultyBody(request) && !refusals.includes(status)) faults.push("a faulty body was taken");
   if (status >= 400) {
     const problem = JSON.parse(text) as Problem;
@@ -135,7 +147,9 @@ async function makeSome(): Promise<void> {
     await service.post("/v1/chat", { user_id: "ada", message: "Again", conversation_id });
     for (const path of ["/v1/conversations?limit=1", `/v1/conversations/${conversation_id}/messages?limit=1`])
       learn(await (await service.fetch(path)).text());
+    await service.post("/v1/documents", { name: `${conversation}.md`, text: `Document ${conversation}` });
   }
+  learn(await (await service.fetch("/v1/documents?limit=1")).text());
 }
 
 test(`${count} requests are answered as the document says`, async () => {
@@ -168,5 +182,7 @@ test(`${count} requests are answered as the document says`, async () => {
       .filter((status) => /^(2..|400)$/.test(status))
       .map((status) => `${operationId} ${status}`),
   );
-  expect(wanted.filter((status) => !statuses.has(status))).toEqual([]);
+  // A document that is processed in the background is longer than any here, or was added twice at once.
+  const missing = wanted.filter((status) => !statuses.has(status));
+  expect(missing.filter((status) => status !== "addDocument 202")).toEqual([]);
 });

@@ -17,7 +17,14 @@ export interface DrawnRequest {
 }
 
 /** What is only known when a request is sent: an id or a cursor that an answer gave. */
-export const placeholders = ["known-turn", "known-conversation", "known-after", "known-before"] as const;
+export const placeholders = [
+  "known-turn",
+  "known-conversation",
+  "known-document",
+  "known-after",
+  "known-next-document",
+  "known-before",
+] as const;
 export type Placeholder = (typeof placeholders)[number];
 
 /** A request in parts, which mutations change. */
@@ -102,14 +109,15 @@ function likely(
   drawn: fc.Arbitrary<unknown>,
 ): fc.Arbitrary<unknown> {
   const isTurn = path.startsWith("/v1/turns");
-  const known = isTurn ? "known-turn" : "known-conversation";
+  const isDocument = path.startsWith("/v1/documents");
+  const known = isTurn ? "known-turn" : isDocument ? "known-document" : "known-conversation";
   const or = (arbitrary: fc.Arbitrary<unknown>, weight = 4) =>
     fc.oneof({ weight, arbitrary }, { weight: 1, arbitrary: drawn });
   if (place === "path")
     return or(
       fc.oneof(
         { weight: 5, arbitrary: fc.constant(known) },
-        fc.constantFrom(`turn_${someId}`, `conv_${someId}`),
+        fc.constantFrom(`turn_${someId}`, `conv_${someId}`, `doc_${someId}`),
       ),
     );
   if (name === "user_id") return or(users);
@@ -124,6 +132,7 @@ function likely(
     const own = fc.constantFrom("0", "3", "999999", "end").map((place) => `known-turn:${place}`);
     return isTurn ? own : or(own);
   }
+  if (name === "after" && isDocument) return fc.constant("known-next-document");
   if (name === "after") return isTurn ? fc.constantFrom("0", "3", "999", "end") : fc.constant("known-after");
   if (name === "before") return fc.constant("known-before");
   return drawn;
@@ -135,6 +144,8 @@ function withLikelyMembers(body: unknown): fc.Arbitrary<unknown> {
   return fc.record({ user: fc.option(users, { freq: 4 }), goesOn: fc.boolean() }).map(({ user, goesOn }) => ({
     ...members,
     ...("user_id" in members && user !== null && { user_id: user }),
+    // A document that may be there already, in another version.
+    ...("text" in members && goesOn && { name: "0.md", collection: null, user_id: null, media_type: null }),
     ...("conversation_id" in members && { conversation_id: goesOn ? "known-conversation" : null }),
   }));
 }

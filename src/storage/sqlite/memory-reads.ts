@@ -50,9 +50,6 @@ export function createMemoryReads(db: Database) {
   const otherConversation = db.query<{ n: number }, SQLQueryBindings>(
     `select n from conversations where ${ofUser} and id <> $conversation_id and message_count > 0 limit 1`,
   );
-  const anyDocument = db.query<{ n: number }, SQLQueryBindings>(
-    "select n from documents where workspace_id = $workspace_id and revision_n is not null limit 1",
-  );
   const conversation = db.query<
     { n: number; summary: string; summary_tokens: number; summary_through_seq: number },
     SQLQueryBindings
@@ -83,8 +80,6 @@ export function createMemoryReads(db: Database) {
     hasOlderMessages(user: UserScope, conversation_id: string, shownFromSeq: number): boolean {
       return shownFromSeq > 1 || otherConversation.get({ ...user, conversation_id }) !== null;
     },
-
-    hasPassages: (workspace_id: string): boolean => anyDocument.get({ workspace_id }) !== null,
 
     /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
     conversationContext(conversationId: string, beforeSeq: number, tokensMax: number): ConversationContext {

@@ -10,7 +10,7 @@ import type { FoundPassage, PassageQuery } from "../document-store.ts";
 import { createCandidates } from "./candidates.ts";
 import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
 
-const weights = { heading: 0.8, context: 0.3 };
+const weights = { heading: 1.2, context: 0.3 };
 /** Passages that are ranked with their neighbours, of those that are best without them. */
 const rankedMax = 60;
 

@@ -4,11 +4,13 @@ import { AppError } from "../../errors.ts";
 import type { Store } from "../store.ts";
 import { StorageUnusableError } from "../unusable.ts";
 import { openForReading, openForWriting } from "./database.ts";
+import { createDocumentReads } from "./document-reads.ts";
 import { lockDataDir } from "./lock.ts";
 import { createMemoryReads } from "./memory-reads.ts";
 import type { LongReads } from "./reader.ts";
 import { createReads } from "./reads.ts";
 import type { Upgrade } from "./upgrade.ts";
+import { Uploads } from "./uploads.ts";
 import { isStorageFault } from "./worker.ts";
 import { WorkerClient } from "./worker-client.ts";
 import type { Writes } from "./writes.ts";
@@ -58,6 +60,9 @@ export async function openSqliteStore(
   }
   const reads = createReads(db);
   const memory = createMemoryReads(db);
+  const documents = createDocumentReads(db);
+  const uploads = new Uploads(dataDir);
+  await uploads.keepOnly(documents.revisionsToProcess().map(({ revision_id }) => revision_id));
 
   /** A read in this thread, with its faults as the port promises them. */
   const read = async <T>(query: () => T): Promise<T> => {
@@ -115,7 +120,36 @@ export async function openSqliteStore(
     replaceSummary: (conversationId, from, summary) =>
       writer.call("replaceSummary", conversationId, from, summary),
 
-    hasPassages: (workspaceId) => read(() => memory.hasPassages(workspaceId)),
+    async beginRevision(workspaceId, revision, upload) {
+      await uploads.keep(revision.revision_id, upload);
+      const begun = await writer
+        .call("beginRevision", workspaceId, revision)
+        .catch((error) => uploads.drop(revision.revision_id).then(() => Promise.reject(error)));
+      if (begun.unchanged) await uploads.drop(revision.revision_id);
+      return begun;
+    },
+    revisionsToProcess: () => read(() => documents.revisionsToProcess()),
+    upload: (revisionId) => uploads.read(revisionId),
+    async resetRevision(revisionId) {
+      while (await writer.callLater("resetRevision", revisionId));
+    },
+    addToRevision: (revisionId, parts, passages, progress) =>
+      writer.callLater("addToRevision", revisionId, parts, passages, progress),
+    async finishRevision(revisionId, mediaType, length, nowMs) {
+      const document = await writer.call("finishRevision", revisionId, mediaType, length, nowMs);
+      await uploads.drop(revisionId);
+      return document;
+    },
+    async failRevision(revisionId, error, keep, nowMs) {
+      await writer.call("failRevision", revisionId, error, keep, nowMs);
+      await uploads.drop(revisionId);
+    },
+    clearWaste: () => writer.callLater("clearWaste"),
+    document: (scope, id) => read(() => documents.document(scope, id)),
+    documents: (scope, query) => read(() => documents.documents(scope, query)),
+    documentText: (scope, id, from) => read(() => documents.documentText(scope, id, from)),
+    deleteDocument: (scope, id) => writer.call("deleteDocument", scope, id),
+    hasPassages: (workspaceId) => read(() => documents.hasPassages(workspaceId)),
     searchPassages: (query) => recaller.call("searchPassages", query),
 
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),

@@ -17,6 +17,7 @@ import type {
   TurnStart,
   TurnStarted,
 } from "../store.ts";
+import { createDocumentWrites } from "./document-writes.ts";
 import { createMemoryWrites } from "./memory-writes.ts";
 import { createReads } from "./reads.ts";
 import { userToken } from "./scope.ts";
@@ -30,6 +31,7 @@ export function createWrites(db: Database) {
   const reads = createReads(db);
   const memory = createMemoryWrites(db);
   const { ensureUser } = memory;
+  const documents = createDocumentWrites(db, ensureUser);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
   const findKey = statement(`select body_hash, resource_id from idempotency_keys
@@ -106,6 +108,7 @@ export function createWrites(db: Database) {
 
   const operations = {
     ...memory.operations,
+    ...documents,
 
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
       const known = resourceOf(start.idempotency);

@@ -75,31 +75,32 @@ create table documents (
 ) strict;
 
 create unique index documents_by_name on documents (workspace_id, coalesce(user_n, 0), collection, name);
-create index documents_by_age on documents (workspace_id, updated_at, n);
+create index documents_by_age on documents (workspace_id, updated_at, id);
 
--- upload names the file that holds the bytes as they came, until the text is made of them. A revision without a
--- document is waste that is cleared away in the background.
+-- The bytes as they came are in a file of the revision's id under uploads, until the text is made of them. scope holds
+-- what its passages have in theirs. A revision without a document is waste that is cleared away in the background.
 create table document_revisions (
   n integer primary key,
   id text not null unique,
   document_n integer references documents (n) on delete set null,
   version integer not null,
   status text not null check (status in ('processing', 'ready', 'failed')),
+  scope text not null,
   media_type text not null,
-  metadata text not null default '{}',
+  metadata text not null,
   content_hash text not null,
   bytes integer not null,
-  upload text,
-  chars integer not null default 0,
+  progress real not null default 0,
+  length integer not null default 0,
   passage_count integer not null default 0,
-  stored_count integer not null default 0,
   error_code text,
   error_message text,
   created_at integer not null,
   ended_at integer
 ) strict;
 
-create index document_revisions_by_document on document_revisions (document_n, version);
+create index document_revisions_by_document on document_revisions (document_n, n);
+create index document_revisions_unfinished on document_revisions (n) where status = 'processing';
 
 -- A document's text in parts, because one value of many mebibytes would hold up all other writes.
 create table document_parts (

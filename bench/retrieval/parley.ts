@@ -1,0 +1,166 @@
+/** Parley's own search, offline: the real store in a directory of its own, asked as a turn asks it. */
+import { rmSync } from "node:fs";
+import { isRelevantMessage, isRelevantPassage } from "../../src/chat/context.ts";
+import { extract } from "../../src/documents/extract.ts";
+import { passageTokensMax, toPassages } from "../../src/documents/passages.ts";
+import { newId } from "../../src/ids.ts";
+import { countTokens } from "../../src/models/tokens.ts";
+import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
+import type { Store, TurnEnd } from "../../src/storage/store.ts";
+import { temporaryDirectory } from "../../test/support/service.ts";
+import type { Message, Range, SourceDocument } from "./corpus.ts";
+import type { DocumentRetriever, MessageHit, MessageRetriever, System } from "./retriever.ts";
+
+const workspace_id = "default";
+const user = { workspace_id, user_id: "asker" };
+const scope = { workspace_id, user_id: null };
+
+export const parleyOffline: System = {
+  name: "Parley, offline",
+  documents: async () => new ParleyDocuments(temporaryDirectory()),
+  messages: async () => new ParleyMessages(temporaryDirectory()),
+};
+
+/** A store that is opened when it is needed and leaves nothing behind. */
+class Opened {
+  #store: Promise<Store> | null = null;
+
+  constructor(readonly directory: string) {}
+
+  store(): Promise<Store> {
+    this.#store ??= openSqliteStore(this.directory);
+    return this.#store;
+  }
+
+  async close(): Promise<void> {
+    await (await this.#store)?.close();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+class ParleyDocuments extends Opened implements DocumentRetriever {
+  async index(documents: readonly SourceDocument[]): Promise<void> {
+    const store = await this.store();
+    for (const { name, text } of documents) {
+      const bytes = new TextEncoder().encode(text);
+      const revision_id = newId("revision");
+      await store.beginRevision(
+        workspace_id,
+        {
+          document_id: newId("document"),
+          revision_id,
+          collection: "bench",
+          name,
+          owner: null,
+          media_type: "text/markdown",
+          metadata: {},
+          content_hash: name,
+          bytes: bytes.length,
+          now_ms: Date.now(),
+        },
+        bytes,
+      );
+      const read = await extract({ bytes, name, media_type: null }, text.length);
+      const passages = toPassages(read, { tokensMax: passageTokensMax });
+      await store.addToRevision(
+        revision_id,
+        [],
+        passages.map(({ start, end, heading, tokens }) => ({
+          start,
+          end,
+          heading,
+          tokens,
+          text: read.text.slice(start, end),
+        })),
+        1,
+      );
+      await store.finishRevision(revision_id, read.media_type, text.length, Date.now());
+    }
+  }
+
+  async search(question: string, k: number): Promise<Range[]> {
+    const found = await (await this.store()).searchPassages({
+      ...user,
+      q: question,
+      vector: null,
+      collections: null,
+      filter: null,
+      limit: k,
+    });
+    return found.filter(isRelevantPassage).map(({ name, start, end }) => ({ document: name, start, end }));
+  }
+}
+
+class ParleyMessages extends Opened implements MessageRetriever {
+  readonly #ids = new Map<string, string>();
+  #now = 0;
+
+  async index(messages: readonly Message[]): Promise<void> {
+    this.#now = Math.max(...messages.map(({ at }) => at));
+    const conversations = Map.groupBy(messages, ({ conversation }) => conversation).values();
+    await Promise.all([...conversations].map((spoken) => this.#converse(spoken)));
+  }
+
+  /** A conversation, turn by turn. */
+  async #converse(messages: readonly Message[]): Promise<void> {
+    const store = await this.store();
+    let conversation_id: string | null = null;
+    for (const [index, asked] of messages.entries()) {
+      if (asked.role !== "user") continue;
+      const following = messages[index + 1];
+      const reply = following?.role === "assistant" ? following : undefined;
+      const started = await store.startTurn(scope, {
+        turn_id: newId("turn"),
+        user_message_id: newId("message"),
+        message_id: newId("message"),
+        conversation_id,
+        new_conversation_id: newId("conversation"),
+        user_id: user.user_id,
+        message: asked.content,
+        message_tokens: countTokens(asked.content),
+        model: "bench",
+        title: "bench",
+        metadata: null,
+        instance_id: "bench",
+        lease_until: 0,
+        use_memory: true,
+        idempotency: null,
+        now_ms: asked.at * 1000,
+      });
+      const { turn } = started;
+      conversation_id = turn.conversation_id;
+      this.#ids.set(turn.user_message_id, asked.id);
+      if (reply) this.#ids.set(turn.message_id, reply.id);
+      await store.endTurn(turn.id, "bench", endOf(reply), asked.at * 1000);
+    }
+  }
+
+  async search(question: string, k: number): Promise<MessageHit[]> {
+    const found = await (await this.store()).recall({
+      ...user,
+      q: question,
+      vector: null,
+      conversation_id: "",
+      shown_from_seq: 1,
+      limit: k,
+      now: this.#now,
+    });
+    return found.filter(isRelevantMessage).map(({ message }) => ({ message: this.#ids.get(message.id)! }));
+  }
+}
+
+const endOf = (reply: Message | undefined): TurnEnd => ({
+  status: "completed",
+  response: reply?.content ?? "",
+  finish_reason: "stop",
+  model: "bench",
+  sources: [],
+  citations: [],
+  memories_used: [],
+  usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
+  response_tokens: countTokens(reply?.content ?? ""),
+  error: null,
+  receipt: null,
+  to_remember: false,
+  reply_recallable: true,
+});

@@ -1,0 +1,108 @@
+/**
+ * Fills a data directory with one conversation of so many messages and documents of so many passages.
+ *
+ * A process of its own: `bun fill-context.ts <data dir> <messages> <passages>`. It prints the conversation's id.
+ */
+import { newId } from "../../src/ids.ts";
+import { makePrivateDirectory, openForWriting } from "../../src/storage/sqlite/database.ts";
+import { createWrites } from "../../src/storage/sqlite/writes.ts";
+import { userId } from "./filled.ts";
+import { sentence } from "./sentence.ts";
+
+const [dataDir = "", messages = "0", passages = "0"] = process.argv.slice(2);
+const scope = { workspace_id: "default", user_id: userId };
+const passagesPerDocument = 1_000;
+const perTransaction = 5_000;
+
+makePrivateDirectory(dataDir);
+const db = openForWriting(dataDir);
+// What is written here is thrown away if the machine goes down: the bench begins anew.
+db.run("pragma synchronous = off");
+db.run("pragma cache_size = -200000");
+const { operations, complete } = createWrites(db);
+
+let conversation_id: string | null = null;
+
+function insertTurn(index: number): void {
+  const turn_id = newId("turn");
+  const message = `${sentence(index * 2, 12)}?`;
+  const { turn } = operations.startTurn(scope, {
+    turn_id,
+    user_message_id: newId("message"),
+    message_id: newId("message"),
+    conversation_id,
+    new_conversation_id: newId("conversation"),
+    user_id: userId,
+    message,
+    message_tokens: 40,
+    model: "bench",
+    title: "bench",
+    metadata: null,
+    instance_id: "bench",
+    lease_until: 0,
+    use_memory: true,
+    idempotency: null,
+    now_ms: Date.now(),
+  });
+  conversation_id = turn.conversation_id;
+  operations.endTurn(
+    turn_id,
+    "bench",
+    {
+      status: "completed",
+      response: `${sentence(index * 2 + 1, 40)}.`,
+      finish_reason: "stop",
+      model: "bench",
+      sources: [],
+      citations: [],
+      memories_used: [],
+      usage: { prompt_tokens: 20, completion_tokens: 20, total_tokens: 40, estimated: false },
+      response_tokens: 120,
+      error: null,
+      receipt: null,
+      to_remember: false,
+      reply_recallable: true,
+    },
+    Date.now(),
+  );
+}
+
+function insertDocument(index: number, count: number): void {
+  const revision_id = newId("revision");
+  operations.beginRevision("default", {
+    document_id: newId("document"),
+    revision_id,
+    collection: "bench",
+    name: `document-${index}.md`,
+    owner: null,
+    media_type: "text/markdown",
+    metadata: {},
+    content_hash: String(index),
+    bytes: 0,
+    now_ms: Date.now(),
+  });
+  const some = Array.from({ length: count }, (_, at) => {
+    const text = `${sentence(index * passagesPerDocument + at, 120)}.`;
+    return { start: 0, end: text.length, heading: sentence(index, 3), text, tokens: 250 };
+  });
+  operations.addToRevision(revision_id, [], some, 1);
+  operations.finishRevision(revision_id, "text/markdown", 0, Date.now());
+}
+
+const turns = Number(messages) / 2;
+for (let from = 0; from < turns; from += perTransaction) {
+  db.transaction(() => {
+    for (let index = from; index < Math.min(from + perTransaction, turns); index++) insertTurn(index);
+    complete();
+  })();
+}
+// As the background would have: all but the newest messages are summed up.
+db.run(
+  "update conversations set summary = 'user: hello', summary_tokens = 400, summary_through_seq = max(0, message_count - 20)",
+);
+for (let left = Number(passages), index = 0; left > 0; left -= passagesPerDocument, index++) {
+  db.transaction(() => insertDocument(index, Math.min(left, passagesPerDocument)))();
+}
+db.run("pragma wal_checkpoint(truncate)");
+db.close();
+console.log(conversation_id ?? "");

@@ -1,0 +1,233 @@
+/**
+ * The documents of this instance: takes them, has them read outside of this process, stores them piece by piece, and
+ * puts each in the place of what stood under its name. What a crash interrupts is taken up at the next start.
+ */
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AppError } from "../errors.ts";
+import { newId } from "../ids.ts";
+import type { Log } from "../log.ts";
+import type {
+  DocumentRecord,
+  DocumentScope,
+  DocumentStore,
+  NewPassage,
+  RevisionToProcess,
+} from "../storage/document-store.ts";
+import type { Metadata } from "../storage/store.ts";
+import type { Extractor, ReadDocument } from "./extractor.ts";
+
+/** What one commit takes: large enough to be fast, small enough not to hold up a turn's. */
+const passagesPerCall = 96;
+const partChars = 32 * 1024;
+/** Between tries while the storage can't be written. */
+const retryMs = 2_000;
+
+export interface NewDocument {
+  name: string;
+  bytes: Uint8Array;
+  media_type: string | null;
+  collection: string;
+  /** Whose it is alone; null for the whole workspace. */
+  owner: string | null;
+  metadata: Metadata;
+}
+
+export interface AddedDocument {
+  document: DocumentRecord;
+  /** Whether it stands under a new name. */
+  created: boolean;
+  /** False while it is processed in the background. */
+  settled: boolean;
+}
+
+export interface LibraryServices {
+  readonly store: DocumentStore;
+  readonly extractor: Extractor;
+  readonly log: Log;
+  /** A document that takes longer is processed in the background, which is told by 202. */
+  readonly waitSeconds: number;
+}
+
+/** How processing a revision went, as whoever waits for it is told. */
+type Outcome = "ready" | "superseded" | AppError;
+
+/** Whoever waits for a revision hears of its failure; where nobody waits any more, it is kept to be read. */
+interface Waiter {
+  waits: boolean;
+  /** It will hear of a failure, that is not kept. */
+  hears: boolean;
+}
+
+export class DocumentLibrary {
+  readonly #closing = new AbortController();
+  readonly #running = new Map<string, Promise<Outcome>>();
+  #clearing: Promise<void> | null = null;
+
+  constructor(readonly services: LibraryServices) {}
+
+  /** Takes up what a process that died has left. */
+  async start(): Promise<void> {
+    for (const revision of await this.services.store.revisionsToProcess()) {
+      void this.#process(revision, null, { waits: false, hears: false });
+    }
+    void this.clearWaste();
+  }
+
+  /** Ends what is read right now; it is taken up again at the next start. */
+  async close(): Promise<void> {
+    this.#closing.abort(new AppError("shutting_down"));
+    await this.services.extractor.close();
+    await Promise.allSettled([...this.#running.values()]);
+    await this.#clearing;
+  }
+
+  /**
+   * Adds a document, or a new version of the one of this name. The same content again changes nothing.
+   * @throws document_unreadable, unsupported_media_type, payload_too_large, overloaded, storage_unavailable
+   */
+  async add(workspaceId: string, added: NewDocument): Promise<AddedDocument> {
+    this.#closing.signal.throwIfAborted();
+    const { store, waitSeconds } = this.services;
+    const { bytes, ...described } = added;
+    const media_type = added.media_type ?? "application/octet-stream";
+    const revision_id = newId("revision");
+    const begun = await store.beginRevision(
+      workspaceId,
+      {
+        ...described,
+        media_type,
+        document_id: newId("document"),
+        revision_id,
+        content_hash: createHash("sha256").update(media_type).update("\0").update(bytes).digest("hex"),
+        bytes: bytes.byteLength,
+        now_ms: Date.now(),
+      },
+      bytes,
+    );
+    const { document, created } = begun;
+    if (begun.unchanged) return { document, created: false, settled: document.status === "ready" };
+    const waiter: Waiter = { waits: waitSeconds > 0, hears: false };
+    const revision = { revision_id, document_id: document.id, name: added.name, media_type };
+    const processing = this.#process(revision, bytes, waiter);
+    const soon = await Promise.race([processing, sleep(waitSeconds * 1000, null)]);
+    const outcome = waiter.hears ? await processing : soon;
+    waiter.waits = false;
+    if (outcome instanceof AppError) throw outcome;
+    const scope = { workspace_id: workspaceId, user_id: null };
+    const now = await store.document(scope, document.id);
+    if (now === null) throw new AppError("not_found", { detail: "The document was deleted meanwhile." });
+    return { document: now, created, settled: outcome === "ready" };
+  }
+
+  /** Nothing finds the document any more and its text is overwritten when this resolves; false where there is none. */
+  async delete(scope: DocumentScope, id: string): Promise<boolean> {
+    if (!(await this.services.store.deleteDocument(scope, id))) return false;
+    await this.clearWaste();
+    return true;
+  }
+
+  /** Overwrites what was replaced or deleted. */
+  clearWaste(): Promise<void> {
+    const previous = this.#clearing ?? Promise.resolve();
+    const clearing = previous.then(async () => {
+      try {
+        while (await this.services.store.clearWaste());
+      } catch (error) {
+        this.services.log.warn({ err: error }, "replaced documents not cleared away yet");
+      }
+    });
+    this.#clearing = clearing;
+    return clearing;
+  }
+
+  #process(revision: RevisionToProcess, bytes: Uint8Array | null, waiter: Waiter): Promise<Outcome> {
+    const processing = this.#processUntilStored(revision, bytes, waiter).finally(() =>
+      this.#running.delete(revision.revision_id),
+    );
+    this.#running.set(revision.revision_id, processing);
+    return processing;
+  }
+
+  /** Tries on while the storage can't be written and nobody waits. */
+  async #processUntilStored(
+    revision: RevisionToProcess,
+    bytes: Uint8Array | null,
+    waiter: Waiter,
+  ): Promise<Outcome> {
+    const { store, log } = this.services;
+    const { revision_id, document_id } = revision;
+    for (;;) {
+      try {
+        const outcome = await this.#store(revision, bytes);
+        log.info({ document_id, revision_id, outcome }, "document processed");
+        void this.clearWaste();
+        return outcome;
+      } catch (cause) {
+        const error = cause instanceof AppError ? cause : new AppError("internal", { cause });
+        if (this.#closing.signal.aborted) return error;
+        log.warn({ document_id, revision_id, code: error.code, err: error.cause }, "document not processed");
+        const passing = error.code === "storage_unavailable" || error.code === "overloaded";
+        if (passing && !waiter.waits) {
+          await sleep(retryMs, undefined, { signal: this.#closing.signal }).catch(() => {});
+          if (this.#closing.signal.aborted) return error;
+          continue;
+        }
+        const { code, detail: message } = error;
+        waiter.hears = waiter.waits;
+        await store
+          .failRevision(revision_id, { code, message }, !waiter.hears, Date.now())
+          .catch((err) => log.warn({ revision_id, err }, "failed document not ended"));
+        void this.clearWaste();
+        return error;
+      }
+    }
+  }
+
+  /** Reads a revision and stores what it holds, one bounded step after the other. */
+  async #store(revision: RevisionToProcess, given: Uint8Array | null): Promise<Outcome> {
+    const { store, extractor } = this.services;
+    const { revision_id: id, name } = revision;
+    const { signal } = this.#closing;
+    const bytes = given ?? (await store.upload(id));
+    if (bytes === null) return "superseded";
+    const media_type = revision.media_type === "application/octet-stream" ? null : revision.media_type;
+    const read = await extractor.extract({ bytes, name, media_type }, signal);
+    await store.resetRevision(id);
+    for (const step of stepsOf(read)) {
+      signal.throwIfAborted();
+      if (!(await store.addToRevision(id, step.parts, step.passages, step.progress))) return "superseded";
+    }
+    const finished = await store.finishRevision(id, read.media_type, read.text.length, Date.now());
+    return finished === null ? "superseded" : "ready";
+  }
+}
+
+/** What is stored of a document, in steps: first its text, then its passages. */
+function* stepsOf({ text, passages }: ReadDocument) {
+  const total = text.length / partChars + passages.length / passagesPerCall || 1;
+  let done = 0;
+  for (let start = 0; start < text.length; ) {
+    const end = partEnd(text, start);
+    yield { parts: [{ start, text: text.slice(start, end) }], passages: [], progress: done++ / total };
+    start = end;
+  }
+  for (let at = 0; at < passages.length; at += passagesPerCall) {
+    const some = passages.slice(at, at + passagesPerCall).map(
+      ({ start, end, heading, tokens }): NewPassage => ({
+        start,
+        end,
+        heading,
+        tokens,
+        text: text.slice(start, end),
+      }),
+    );
+    yield { parts: [], passages: some, progress: Math.min(1, done++ / total) };
+  }
+}
+
+/** Where a part ends: never inside of a surrogate pair, which no store takes by halves. */
+function partEnd(text: string, start: number): number {
+  const end = Math.min(start + partChars, text.length);
+  return end < text.length && (text.charCodeAt(end - 1) & 0xfc00) === 0xd800 ? end - 1 : end;
+}

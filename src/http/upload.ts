@@ -1,0 +1,105 @@
+/** How a document comes: as JSON, or as a multipart upload (RFC 7578) of a file and fields. */
+import { AppError, type Fault } from "../errors.ts";
+import { readBytes, readJsonBody } from "./body.ts";
+import { publicName } from "./faults.ts";
+
+/** Larger JSON would hold up everybody while it is parsed; a file of an upload isn't parsed here. */
+const jsonBytesMax = 4 * 1024 * 1024;
+/** No good upload has more: a file and some fields. */
+const partsMax = 32;
+
+export interface UploadedFile {
+  name: string;
+  /** As its part says; null where it says nothing. */
+  media_type: string | null;
+  bytes: Uint8Array;
+}
+
+/** A request's fields, still to be validated, and its file; null where it came as JSON. */
+export class Upload {
+  constructor(
+    readonly fields: unknown,
+    readonly file: UploadedFile | null,
+  ) {}
+}
+
+/**
+ * Reads a body of at most `bytesMax` bytes.
+ * @throws unsupported_media_type, payload_too_large, malformed_json, invalid_request
+ */
+export async function readUpload(request: Request, bytesMax: number): Promise<Upload> {
+  const type = request.headers.get("content-type") ?? "";
+  if (!/^multipart\/form-data\s*;/i.test(type)) {
+    if (/^application\/json\s*(;|$)/i.test(type) || request.body === null) {
+      return new Upload(await readJsonBody(request, Math.min(jsonBytesMax, bytesMax)), null);
+    }
+    throw new AppError("unsupported_media_type", {
+      detail: "Send a document as application/json, or as multipart/form-data with a file.",
+    });
+  }
+  const bytes = await readBytes(request, bytesMax);
+  if (partsIn(bytes, type) > partsMax) throw malformed(`The upload has more than ${partsMax} parts.`);
+  let form: FormData;
+  try {
+    form = (await new Response(bytes, { headers: { "content-type": type } }).formData()) as FormData;
+  } catch {
+    throw malformed("The body is not valid multipart/form-data.");
+  }
+  return await toUpload(form);
+}
+
+async function toUpload(form: FormData): Promise<Upload> {
+  const fields: Record<string, unknown> = Object.create(null);
+  const faults: Fault[] = [];
+  let file: UploadedFile | null = null;
+  for (const [name, value] of form as unknown as Iterable<[string, string | Blob]>) {
+    const path = `body.${publicName(name)}`;
+    if (form.getAll(name).length > 1) faults.push({ path, message: "must be given once" });
+    else if (name === "file") {
+      if (typeof value === "string") faults.push({ path, message: "must be a file" });
+      else file = await toFile(value);
+    } else if (typeof value !== "string") faults.push({ path, message: "must be a field, not a file" });
+    else fields[name] = name === "metadata" ? jsonOr(value) : value;
+  }
+  if (file === null && !faults.some(({ path }) => path === "body.file")) {
+    faults.push({ path: "body.file", message: "is required" });
+  }
+  const [fault] = faults;
+  if (fault !== undefined) {
+    const each = [...new Map(faults.map((fault) => [`${fault.path} ${fault.message}`, fault])).values()];
+    throw new AppError("invalid_request", { detail: "The upload has faults.", faults: each });
+  }
+  return new Upload({ ...fields }, file);
+}
+
+async function toFile(blob: Blob): Promise<UploadedFile> {
+  const name = "name" in blob ? String(blob.name) : "";
+  return { name, media_type: blob.type || null, bytes: new Uint8Array(await blob.arrayBuffer()) };
+}
+
+/** A field that holds JSON; what doesn't is left as it is, for the schema to refuse. */
+function jsonOr(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** How many parts a body has, at most: its delimiter may also stand in a file, which then can't be read anyway. */
+function partsIn(bytes: Uint8Array, type: string): number {
+  const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(type);
+  const delimiter = `--${boundary?.[1] ?? boundary?.[2] ?? ""}`;
+  if (delimiter.length < 3) throw malformed("The Content-Type names no boundary.");
+  const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let parts = 0;
+  for (
+    let at = body.indexOf(delimiter);
+    at >= 0 && parts <= partsMax + 1;
+    at = body.indexOf(delimiter, at + 1)
+  )
+    parts++;
+  return parts - 1;
+}
+
+const malformed = (detail: string): AppError => new AppError("invalid_request", { detail });

@@ -1,0 +1,202 @@
+/** Statements that write documents: see writes.ts for how they are run. */
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import type { ErrorCode } from "../../errors.ts";
+import { stemsOf } from "../../search/terms.ts";
+import { cutWords } from "../../search/words.ts";
+import type {
+  BegunRevision,
+  DocumentRecord,
+  DocumentScope,
+  NewPassage,
+  NewRevision,
+  TextPart,
+} from "../document-store.ts";
+import { createDocumentReads } from "./document-reads.ts";
+import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
+
+/** Rows that one call overwrites at most, so that it holds up no turn. */
+const wasteRowsMax = 256;
+
+interface RevisionRow {
+  n: number;
+  document_n: number;
+  version: number;
+  scope: string;
+}
+
+/** @param ensureUser the row of a user, made where there is none */
+export function createDocumentWrites(
+  db: Database,
+  ensureUser: (workspaceId: string, userId: string, now: number) => number,
+) {
+  const reads = createDocumentReads(db);
+  const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
+
+  const findDocument = statement(`select n from documents where workspace_id = $workspace_id
+    and coalesce(user_n, 0) = coalesce($user_n, 0) and collection = $collection and name = $name`);
+  const insertDocument = statement(`insert into documents
+    (id, workspace_id, user_n, collection, name, created_at, updated_at)
+    values ($id, $workspace_id, $user_n, $collection, $name, $now, $now) returning n`);
+  const newestRevision = statement(`select version, content_hash, metadata, status from document_revisions
+    where document_n = $n order by n desc limit 1`);
+  const insertRevision = statement(`insert into document_revisions
+    (id, document_n, version, status, scope, media_type, metadata, content_hash, bytes, created_at)
+    values ($id, $document_n, $version, 'processing', $scope, $media_type, $metadata, $content_hash, $bytes, $now)`);
+  // One that is still on its way has lost its race: the newer content counts.
+  const dropUnfinished = statement(
+    "update document_revisions set document_n = null where document_n = $document_n and status <> 'ready'",
+  );
+  const findRevision = db.query<RevisionRow, SQLQueryBindings>(
+    `select n, document_n, version, scope from document_revisions
+     where id = $id and status = 'processing' and document_n is not null`,
+  );
+  const insertPart = statement(
+    "insert into document_parts (revision_n, start, text) values ($revision_n, $start, $text)",
+  );
+  const nextSeq = statement(
+    "select coalesce(max(seq), 0) + 1 as seq from passages where revision_n = $revision_n",
+  );
+  const insertPassage = statement(`insert into passages (revision_n, seq, start, end, heading, text, tokens)
+    values ($revision_n, $seq, $start, $end, $heading, $text, $tokens)`);
+  const indexPassage = statement(`insert into passage_index (rowid, scope, heading, words, stems)
+    values ($n, $scope, $heading, $words, $stems)`);
+  const setProgress = statement("update document_revisions set progress = $progress where n = $n");
+  const finish =
+    statement(`update document_revisions set status = 'ready', progress = 1, media_type = $media_type,
+    length = $length, passage_count = (select count(*) from passages where revision_n = $n), ended_at = $now
+    where n = $n`);
+  const makePresent = statement(
+    "update documents set revision_n = $n, updated_at = $now where n = $document_n",
+  );
+  const replaceOlder = statement(
+    "update document_revisions set document_n = null where document_n = $document_n and n < $n",
+  );
+  const fail = statement(`update document_revisions set status = 'failed', error_code = $code,
+    error_message = $message, ended_at = $now where n = $n`);
+  const forgetRevision = statement("update document_revisions set document_n = null where n = $n");
+  const dropEmptyDocument = statement(`delete from documents where n = $document_n
+    and not exists (select 1 from document_revisions where document_n = $document_n)`);
+  const dropDocument = statement("delete from documents where id = $id");
+  const wasted = statement("select n from document_revisions where document_n is null limit 1");
+  const wastePassages = statement("select n from passages where revision_n = $revision_n limit $limit");
+  const dropFromIndex = statement("delete from passage_index where rowid = $n");
+  const dropPassage = statement("delete from passages where n = $n");
+  const dropParts = statement(`delete from document_parts where (revision_n, start) in
+    (select revision_n, start from document_parts where revision_n = $revision_n limit $limit)`);
+  const dropRevision = statement("delete from document_revisions where n = $n");
+
+  /** Overwrites some passages and parts of a revision; how many rows that was. */
+  function clearRevision(revision_n: number): number {
+    const rows = wastePassages.all({ revision_n, limit: wasteRowsMax });
+    for (const { n } of rows) {
+      dropFromIndex.run({ n: n! });
+      dropPassage.run({ n: n! });
+    }
+    if (rows.length === wasteRowsMax) return rows.length;
+    return rows.length + dropParts.run({ revision_n, limit: wasteRowsMax }).changes;
+  }
+
+  const operations = {
+    beginRevision(workspace_id: string, revision: NewRevision): BegunRevision {
+      const { collection, name, owner, media_type, content_hash, bytes } = revision;
+      const now = Math.floor(revision.now_ms / 1000);
+      const metadata = JSON.stringify(revision.metadata);
+      const user_n = owner === null ? null : ensureUser(workspace_id, owner, now);
+      const known = findDocument.get({ workspace_id, user_n, collection, name });
+      const newest = known && newestRevision.get({ n: known.n! });
+      const same = newest?.content_hash === content_hash && newest.metadata === metadata;
+      if (known && same && newest.status !== "failed") {
+        return { document: reads.documentOf(known.n as number), unchanged: true, created: false };
+      }
+      const id = revision.document_id;
+      const n = (known ?? insertDocument.get({ id, workspace_id, user_n, collection, name, now })!)
+        .n as number;
+      dropUnfinished.run({ document_n: n });
+      const tokens = [
+        workspaceToken(workspace_id),
+        user_n === null ? sharedToken : userToken(user_n),
+        collectionToken(collection),
+        ...Object.entries(revision.metadata).map(([key, value]) => metadataToken(key, value)),
+      ];
+      insertRevision.run({
+        id: revision.revision_id,
+        document_n: n,
+        version: Number(newest?.version ?? 0) + 1,
+        scope: tokens.join(" "),
+        media_type,
+        metadata,
+        content_hash,
+        bytes,
+        now,
+      });
+      return { document: reads.documentOf(n), unchanged: false, created: known === null };
+    },
+
+    /** True where there is more to forget. */
+    resetRevision(id: string): boolean {
+      const revision = findRevision.get({ id });
+      return revision !== null && clearRevision(revision.n) > 0;
+    },
+
+    addToRevision(id: string, parts: TextPart[], passages: NewPassage[], progress: number): boolean {
+      const revision = findRevision.get({ id });
+      if (revision === null) return false;
+      const { n: revision_n, scope } = revision;
+      for (const { start, text } of parts) insertPart.run({ revision_n, start, text });
+      let seq = nextSeq.get({ revision_n })!.seq as number;
+      for (const { heading, text, ...passage } of passages) {
+        const n = Number(
+          insertPassage.run({ revision_n, seq: seq++, heading, text, ...passage }).lastInsertRowid,
+        );
+        const words = cutWords(text);
+        indexPassage.run({ n, scope, heading: cutWords(heading), words, stems: stemsOf(words) });
+      }
+      setProgress.run({ n: revision_n, progress });
+      return true;
+    },
+
+    finishRevision(id: string, media_type: string, length: number, nowMs: number): DocumentRecord | null {
+      const revision = findRevision.get({ id });
+      if (revision === null) return null;
+      const { n, document_n } = revision;
+      const now = Math.floor(nowMs / 1000);
+      finish.run({ n, media_type, length, now });
+      makePresent.run({ n, document_n, now });
+      replaceOlder.run({ n, document_n });
+      return reads.documentOf(document_n);
+    },
+
+    failRevision(
+      id: string,
+      { code, message }: { code: ErrorCode; message: string },
+      keep: boolean,
+      nowMs: number,
+    ): void {
+      const revision = findRevision.get({ id });
+      if (revision === null) return;
+      const { n, document_n } = revision;
+      if (keep) {
+        fail.run({ n, code, message, now: Math.floor(nowMs / 1000) });
+        return;
+      }
+      forgetRevision.run({ n });
+      dropEmptyDocument.run({ document_n });
+    },
+
+    clearWaste(): boolean {
+      const revision = wasted.get({});
+      if (revision === null) return false;
+      const n = revision.n as number;
+      if (clearRevision(n) === 0) dropRevision.run({ n });
+      return true;
+    },
+
+    deleteDocument(scope: DocumentScope, id: string): boolean {
+      if (reads.document(scope, id) === null) return false;
+      dropDocument.run({ id });
+      return true;
+    },
+  };
+
+  return operations;
+}
