@@ -4,7 +4,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../package.json";
 import { programPath, skipsWithout } from "./support/needs.ts";
-import { runParley, startService, temporaryDirectory } from "./support/service.ts";
+import { runParley, type Service, startService, temporaryDirectory } from "./support/service.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 const readme = await Bun.file(join(root, "README.md")).text();
@@ -44,6 +44,30 @@ const skipsShell = (): boolean =>
     shellTools.every((program) => programPath(program) !== null),
   );
 
+/** What examples print, one after the other in one shell, with a service where they expect one. */
+async function printedBy(examples: readonly Example[], service: Service): Promise<string[]> {
+  const directory = temporaryDirectory();
+  const address = new URL(service.url).host;
+  const script = examples
+    .map(
+      ({ script }, index) =>
+        `{\n${script.replaceAll("localhost:8000", address)}} >${join(directory, `out-${index}`)}`,
+    )
+    .join("\n");
+  try {
+    const env = {
+      PATH: `${join(root, "node_modules/.bin")}:${process.env.PATH}`,
+      PORT: String(service.port),
+    };
+    const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", script], { cwd: root, env, stderr: "pipe" });
+    expect(await new Response(shell.stderr).text()).toBe("");
+    expect(await shell.exited).toBe(0);
+    return await Promise.all(examples.map((_, index) => Bun.file(join(directory, `out-${index}`)).text()));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
 describe("the README", () => {
   test("begins with the two commands, each for npm and for bun", () => {
     const [install, tests] = readme.split("\n").slice(3);
@@ -58,28 +82,23 @@ describe("the README", () => {
     await using service = await startService();
     const examples = examplesIn(section("A first conversation"));
     expect(examples.map(({ language }) => language)).toEqual(["json", "text", "text"]);
-    const directory = temporaryDirectory();
-    const address = new URL(service.url).host;
-    const script = examples
-      .map(({ script }, index) => `{\n${script.replaceAll("localhost:8000", address)}} >out-${index}`)
-      .join("\n");
-    try {
-      const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", script], { cwd: directory, stderr: "pipe" });
-      expect(await new Response(shell.stderr).text()).toBe("");
-      expect(await shell.exited).toBe(0);
-      for (const [index, { language, output }] of examples.entries()) {
-        const printed = await Bun.file(join(directory, `out-${index}`)).text();
-        if (language === "json") {
-          expect(JSON.parse(withoutIds(printed))).toEqual(JSON.parse(withoutIds(output)));
-        } else {
-          const [shown, actual] = [streamIn(output), streamIn(printed)];
-          expect(actual.others).toEqual(shown.others);
-          expect(actual.text).toStartWith(shown.text);
-        }
+    for (const [index, printed] of (await printedBy(examples, service)).entries()) {
+      const { language, output } = examples[index]!;
+      if (language === "json") {
+        expect(JSON.parse(withoutIds(printed))).toEqual(JSON.parse(withoutIds(output)));
+      } else {
+        const [shown, actual] = [streamIn(output), streamIn(printed)];
+        expect(actual.others).toEqual(shown.others);
+        expect(actual.text).toStartWith(shown.text);
       }
-    } finally {
-      rmSync(directory, { recursive: true, force: true });
     }
+  });
+
+  test.skipIf(skipsShell()).each(["Documents"])("shows commands that do as shown: %s", async (title) => {
+    await using service = await startService();
+    const examples = examplesIn(section(title));
+    expect(examples.length).toBeGreaterThan(1);
+    expect(await printedBy(examples, service)).toEqual(examples.map(({ output }) => output));
   });
 
   test("lists every variable with its default", async () => {

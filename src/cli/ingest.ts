@@ -91,12 +91,17 @@ export async function run(args: string[]): Promise<void> {
 /** The files of paths, each once. What can't be found is a failure. */
 async function sourcesOf(paths: string[], failures: string[]): Promise<Source[]> {
   const sources = new Map<string, Source>();
+  const named = new Map<string, string>();
   for (const path of paths) {
     try {
       const found = (await stat(path)).isDirectory() ? await filesIn(path) : [path];
       for (const file of found) {
         const name = file === path ? basename(file) : relative(path, file).split(sep).join(" > ");
-        sources.set(file, { path: file, name });
+        const other = named.get(name) ?? file;
+        // One would take the other's place.
+        if (other !== file) failures.push(`${visibleLine(file)}: has the name of ${visibleLine(other)}`);
+        else sources.set(file, { path: file, name });
+        named.set(name, other);
       }
     } catch (error) {
       failures.push(`${visibleLine(path)}: ${reasonOf(error)}`);

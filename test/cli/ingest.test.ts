@@ -76,6 +76,13 @@ test("goes on past what can't be read, lists it, and fails then", async () => {
   expect(lines[1]).toStartWith(`parley: ${gone}: ENOENT`);
 });
 
+test("takes no two files under one name", async () => {
+  const two = [join(folder, "guide", "install.md"), join(folder, "guide", "linux", "install.md")];
+  const { exitCode, stdout, stderr } = await ingest(...two, ...two, "--collection", "two");
+  expect([exitCode, stdout]).toEqual([1, "1 added, 0 updated, 0 unchanged, 2 failed\n"]);
+  expect(stderr).toContain(`parley: ${two[1]}: has the name of ${two[0]}\n`);
+});
+
 test("gives documents to a user", async () => {
   expect((await ingest(join(folder, "readme.md"), "--user", "ada", "--collection", "hers")).exitCode).toBe(0);
   const [own] = (await documents()).filter(({ collection }) => collection === "hers");
