@@ -237,7 +237,7 @@ describe("stopping", () => {
 
 describe("a turn that takes longer than it may", () => {
   test("fails as model_timeout, with what there is", async () => {
-    await using hasty = await startService({ model, env: { PARLEY_TURN_SECONDS_MAX: "1" } });
+    await using hasty = await startService({ model, env: { PARLEY_TURN_SECONDS_MAX: "4" } });
     const { turn } = await holdTurn(hasty, model, "too slow");
     await untilEnded(hasty, turn.id);
     expect(await turnOf(hasty, turn.id)).toMatchObject({

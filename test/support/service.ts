@@ -218,7 +218,7 @@ async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  msMax = 10_000,
+  msMax = 20_000,
 ): Promise<void> {
   const giveUpAt = Date.now() + msMax;
   while (!(await condition())) {
