@@ -4,6 +4,7 @@
 import { parseArgs } from "node:util";
 import { chat } from "./parts/chat.ts";
 import { context } from "./parts/context.ts";
+import { ingestion, searching } from "./parts/documents.ts";
 import { list } from "./parts/list.ts";
 import { retrieval } from "./parts/retrieval.ts";
 import { start } from "./parts/start.ts";
@@ -12,7 +13,18 @@ import { streams5000 } from "./parts/streams-5000.ts";
 import { Bench, type Part } from "./support/bench.ts";
 import { formatTable, type Row } from "./support/table.ts";
 
-const parts: readonly Part[] = [streamBurst, streamPaced, chat, streams5000, start, list, context, retrieval];
+const parts: readonly Part[] = [
+  streamBurst,
+  streamPaced,
+  chat,
+  streams5000,
+  start,
+  list,
+  context,
+  retrieval,
+  ingestion,
+  searching,
+];
 
 const { values: options, positionals } = parseArgs({
   args: process.argv.slice(2),
