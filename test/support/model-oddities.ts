@@ -153,8 +153,9 @@ export const modelOddities: ModelOddity[] = [
   },
   {
     form: "what comes after [DONE]",
-    chunks: () => [`${a + stop + done}data: {"choices": no JSON\n\n${textFrame("b")}`],
-    ...whole,
+    chunks: () => [`${a + done + textFrame("b")}data: {"choices": no JSON\n\n`],
+    text: "a",
+    finish_reason: null,
   },
   {
     form: "JSON, from a server that ignores stream: true",

@@ -7,7 +7,7 @@ import { sseEvents, type Transcript, toTranscript } from "./sse.ts";
 
 export interface Views {
   stream: Transcript;
-  /** Of `POST /v1/chat` with the same Idempotency-Key. */
+  /** Of `POST /v1/chat`. */
   json: Answer<ChatResponse | Problem>;
   turn: Turn;
   /** The turn's reply as a message of its conversation. */
@@ -16,8 +16,8 @@ export interface Views {
 }
 
 /**
- * Starts a turn over `POST /v1/chat/stream`, attaches `POST /v1/chat` to it as soon as it is committed, and reads both
- * to the end, then what is stored. The text is told as it comes.
+ * Asks `POST /v1/chat` and `POST /v1/chat/stream` at once, as one turn: whichever comes first starts it, and the other
+ * is attached to it. Reads both to the end, then what is stored. The text is told as it comes.
  */
 export async function viewTurn(
   service: Service,
@@ -25,21 +25,20 @@ export async function viewTurn(
   onText: (text: string) => void = () => {},
 ): Promise<Views> {
   const key = { "idempotency-key": crypto.randomUUID() };
+  const asked = service.post<Views["json"]["body"]>("/v1/chat", body, key);
   const response = await service.fetch("/v1/chat/stream", {
     method: "POST",
     headers: { "content-type": "application/json", ...key },
     body: JSON.stringify(body),
   });
-  let asked: Promise<Views["json"]> | undefined;
   const events = [];
   for await (const event of sseEvents(response)) {
-    asked ??= service.post("/v1/chat", body, key);
     events.push(event);
     const { token } = JSON.parse(event.data) as { token?: string };
     if (token !== undefined) onText(token);
   }
   const stream = toTranscript(events);
-  const json = await asked!;
+  const json = await asked;
   const { turn_id, conversation_id } = stream.start;
   const [{ body: turn }, { body: conversation }] = await Promise.all([
     service.get<Turn>(`/v1/turns/${turn_id}`),
