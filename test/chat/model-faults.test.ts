@@ -7,7 +7,7 @@ import { type ErrorCode, statusOf, titleOf } from "../../src/errors.ts";
 import type { FinishReason } from "../../src/models/model.ts";
 import { modelFaults, secret, textFrame } from "../support/model-faults.ts";
 import { modelOddities } from "../support/model-oddities.ts";
-import { type ModelServer, type Scripted, startModelServer } from "../support/model-server.ts";
+import { type ModelServer, type Scripting, startModelServer } from "../support/model-server.ts";
 import { SeenText } from "../support/seen-text.ts";
 import { type Service, startService, testModel } from "../support/service.ts";
 import { type Views, viewTurn } from "../support/turn-views.ts";
@@ -48,11 +48,7 @@ afterAll(async () => {
 });
 
 /** Runs a turn against models that answer its message so, each request alike. */
-async function run(
-  service: Service,
-  message: string,
-  script: (model: Parameters<Parameters<Scripted["default"]>[0]>[0], reader: SeenText) => void,
-) {
+async function run(service: Service, message: string, script: (model: Scripting, reader: SeenText) => void) {
   const reader = new SeenText();
   const [asked, fallback] = [first.to(message), second.to(message)];
   asked.default((model) => script(model, reader));
@@ -89,7 +85,11 @@ function expectEnd({ stream, json, turn, message, conversation }: Views, end: En
   expect(turn.ended_at).toBeGreaterThan(0);
   expect(message).toMatchObject({ role: "assistant", content: text, status, model });
   expect(message.tokens > 0).toBe(text !== "");
-  expect(conversation).toMatchObject({ message_count: 2, active_turn_id: null, ...tokensUsed(usage) });
+  expect(conversation).toMatchObject({
+    message_count: 2,
+    active_turn_id: null,
+    tokens_used: usage.total_tokens,
+  });
 
   if (end.usage) expect(usage).toEqual({ ...end.usage, estimated: false });
   else expectEstimated(usage, text);
@@ -107,8 +107,6 @@ function expectEnd({ stream, json, turn, message, conversation }: Views, end: En
   }
   expect(JSON.stringify([stream, json.body, turn, message])).not.toContain(secret);
 }
-
-const tokensUsed = ({ total_tokens }: Views["turn"]["usage"]) => ({ tokens_used: total_tokens });
 
 function expectEstimated(usage: Views["turn"]["usage"], text: string): void {
   expect(usage.estimated).toBe(true);
