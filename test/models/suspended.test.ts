@@ -7,7 +7,7 @@ import { holdTurn, turnOf, untilEnded, untilText } from "../support/turns.ts";
 setDefaultTimeout(testMsMax);
 
 /** The longest silence of the model, which is set; and how long the process stands still, which is longer. */
-const idleSeconds = 2;
+const idleSeconds = 4;
 const stoppedMs = 1_000 * idleSeconds + 1_500;
 
 test("what the model sent while the process stood still counts; the model's own silence counts as ever", async () => {
