@@ -23,6 +23,9 @@ export interface AppServices extends ChatServices, ConversationServices, Documen
   readonly localOnly: boolean;
 }
 
+/** Documents are larger than other bodies: they get so many times as long to arrive. */
+const uploadPatience = 10;
+
 export function createApp(services: AppServices) {
   const { log, limits, localOnly, authenticate } = services;
   const app = new Elysia({ normalize: false })
@@ -40,8 +43,11 @@ export function createApp(services: AppServices) {
     .onParse({ as: "global" }, ({ request, route }) => {
       // Nothing is read from strangers; the routes that take a body all need a principal.
       authenticate(request);
-      if (takesUpload(route)) return readUpload(request, limits.documentBytesMax);
-      return readJsonBody(request, limits.bodyBytesMax);
+      const { bodySecondsMax: secondsMax, bodyBytesMax, documentBytesMax } = limits;
+      if (takesUpload(route)) {
+        return readUpload(request, { bytesMax: documentBytesMax, secondsMax: secondsMax * uploadPatience });
+      }
+      return readJsonBody(request, { bytesMax: bodyBytesMax, secondsMax });
     })
     .onBeforeHandle({ as: "global" }, ({ request }) => {
       const faults = requestFaults(request);

@@ -23,9 +23,11 @@ const limitDefaults = {
   modelIdleSeconds: 60,
   shutdownSeconds: 20,
   turnsRunningMax: 10_000,
+  connectionIdleSeconds: 120,
   bodyBytesMax: 1024 * 1024,
   documentBytesMax: 32 * 1024 * 1024,
   documentWaitSeconds: 5,
+  bodySecondsMax: 30,
   messageCharsMax: 32_000,
   replyCharsMax: 1_000_000,
   windowTokens: 4_000,
@@ -39,11 +41,16 @@ const limitDefaults = {
   documentCharsMax: 50_000_000,
 };
 
-/** Zero turns the waiting off. */
-const mayBeZero = new Set<string>(["shutdownSeconds", "documentWaitSeconds"]);
-
 /** Limits, each with its unit in its name. */
 export type Limits = Readonly<typeof limitDefaults>;
+
+/** Where it isn't from 1 to a billion. */
+const limitRanges: Partial<Record<keyof Limits, [minimum: number, maximum: number]>> = {
+  shutdownSeconds: [0, 1e9],
+  documentWaitSeconds: [0, 1e9],
+  // What Bun takes, and keeps to: it looks every 4 s.
+  connectionIdleSeconds: [8, 255],
+};
 
 export interface Config {
   readonly host: string;
@@ -104,7 +111,7 @@ export function loadConfig(env: Environment = process.env): Config {
 
   const limits = { ...limitDefaults };
   for (const name of Object.keys(limitDefaults) as (keyof Limits)[]) {
-    limits[name] = integer(variableOf(name), limitDefaults[name], mayBeZero.has(name) ? 0 : 1, 1e9);
+    limits[name] = integer(variableOf(name), limitDefaults[name], ...(limitRanges[name] ?? [1, 1e9]));
   }
 
   const host = read("PARLEY_HOST") ?? "127.0.0.1";

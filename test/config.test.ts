@@ -29,7 +29,9 @@ describe("the defaults", () => {
         modelIdleSeconds: 60,
         shutdownSeconds: 20,
         turnsRunningMax: 10_000,
+        connectionIdleSeconds: 120,
         bodyBytesMax: 1_048_576,
+        bodySecondsMax: 30,
         messageCharsMax: 32_000,
         replyCharsMax: 1_000_000,
         windowTokens: 4_000,
@@ -57,7 +59,9 @@ describe("limits", () => {
     ["PARLEY_MODEL_IDLE_SECONDS", "modelIdleSeconds"],
     ["PARLEY_SHUTDOWN_SECONDS", "shutdownSeconds"],
     ["PARLEY_TURNS_RUNNING_MAX", "turnsRunningMax"],
+    ["PARLEY_CONNECTION_IDLE_SECONDS", "connectionIdleSeconds"],
     ["PARLEY_BODY_BYTES_MAX", "bodyBytesMax"],
+    ["PARLEY_BODY_SECONDS_MAX", "bodySecondsMax"],
     ["PARLEY_MESSAGE_CHARS_MAX", "messageCharsMax"],
     ["PARLEY_REPLY_CHARS_MAX", "replyCharsMax"],
     ["PARLEY_WINDOW_TOKENS", "windowTokens"],
@@ -84,6 +88,12 @@ describe("limits", () => {
       ]);
     },
   );
+
+  test.each(["7", "256", "0"])("a connection can't idle for %s s: the runtime doesn't keep to it", (text) => {
+    expect(faultsOf({ PARLEY_CONNECTION_IDLE_SECONDS: text })).toEqual([
+      "PARLEY_CONNECTION_IDLE_SECONDS must be a whole number from 8 to 255",
+    ]);
+  });
 
   test("no grace at shutdown is a choice", () => {
     expect(loadConfig({ PARLEY_SHUTDOWN_SECONDS: "0" }).limits.shutdownSeconds).toBe(0);

@@ -51,6 +51,7 @@ export class Reply {
   #cited: Cited | null = null;
   #receipt: Receipt | null = null;
   readonly #watchers = new Set<Wake>();
+  readonly #awaitingEnd = new Set<() => void>();
 
   /** The reply of a turn that has ended. */
   static of(turn: TurnRecord): Reply {
@@ -128,15 +129,23 @@ export class Reply {
   end(turn: TurnRecord): void {
     this.#ended ??= turn;
     this.#wakeAll();
+    for (const tell of this.#awaitingEnd) tell();
   }
 
-  /** Resolves to the turn as it ended. */
-  async whenEnded(): Promise<TurnRecord> {
-    const wake = new Wake();
-    this.watch(wake);
-    while (this.#ended === null) await wake.wait();
-    this.unwatch(wake);
-    return this.#ended;
+  /** Resolves to the turn as it ended, or to null when the signal says that nobody waits for it any more. */
+  whenEnded(): Promise<TurnRecord>;
+  whenEnded(signal: AbortSignal): Promise<TurnRecord | null>;
+  whenEnded(signal?: AbortSignal): Promise<TurnRecord | null> {
+    return new Promise((resolve) => {
+      const settle = (): void => {
+        this.#awaitingEnd.delete(settle);
+        signal?.removeEventListener("abort", settle);
+        resolve(this.#ended);
+      };
+      if (this.#ended !== null || signal?.aborted) return settle();
+      this.#awaitingEnd.add(settle);
+      signal?.addEventListener("abort", settle);
+    });
   }
 
   watch(wake: Wake): void {

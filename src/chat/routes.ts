@@ -3,6 +3,7 @@ import type { Server } from "bun";
 import { type Authenticate, challenge, type Principal } from "../auth/principal.ts";
 import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
+import { neverIdle } from "../http/idle.ts";
 import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import { authenticatedRoutes, openRoutes } from "../http/routes.ts";
@@ -42,27 +43,23 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     (await turns.watch(scope, id)) ?? unknownTurn();
 
   /** The stream of a turn from a position on; nothing after its end. */
-  const view = (
-    watched: WatchedTurn,
-    offset: Position["offset"],
-    request: Request,
-    set: ResponseState,
-  ): Response =>
-    offset === "end"
-      ? new Response(null, { status: 204, headers: { "x-request-id": requestIdFrom(set) } })
-      : sseResponse(watched, offset, request, requestIdFrom(set));
+  function view(watched: WatchedTurn, offset: Position["offset"], { request, server, set }: Asked): Response {
+    const requestId = requestIdFrom(set);
+    if (offset === "end") return new Response(null, { status: 204, headers: { "x-request-id": requestId } });
+    const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
+    return sseResponse(watched, offset, request.signal, requestId, idleAgain);
+  }
 
   /** A reconnecting client names the event it saw last: it resumes that turn and starts no new one. */
   async function startOrResume(
     principal: Principal,
     body: ChatRequest,
     key: string | null,
-    request: Request,
-    set: ResponseState,
+    asked: Asked,
   ): Promise<Response> {
-    const position = lastEventId(request);
-    if (position === null) return view(await start(principal, body, key), 0, request, set);
-    return view(await watch(principal.scope, position.turn_id), position.offset, request, set);
+    const position = lastEventId(asked.request);
+    if (position === null) return view(await start(principal, body, key), 0, asked);
+    return view(await watch(principal.scope, position.turn_id), position.offset, asked);
   }
 
   const body = chatRequest(limits);
@@ -70,18 +67,20 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .post(
       "/chat",
       async ({ principal, body, request, server }) => {
-        neverIdle(server, request);
         const { reply } = await start(principal, body, request.headers.get("idempotency-key"));
-        return toChatResponse(await reply.whenEnded());
+        const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
+        const ended = await reply.whenEnded(request.signal);
+        idleAgain();
+        // Nobody is left to read it.
+        if (ended === null) throw new AppError("invalid_request", { detail: "The connection was closed." });
+        return toChatResponse(ended);
       },
       { body, response: { 200: chatResponse }, detail: docs.chat },
     )
     .post(
       "/chat/stream",
-      ({ principal, body, request, server, set }) => {
-        neverIdle(server, request);
-        return startOrResume(principal, body, request.headers.get("idempotency-key"), request, set);
-      },
+      ({ principal, body, request, server, set }) =>
+        startOrResume(principal, body, request.headers.get("idempotency-key"), { request, server, set }),
       { body, detail: docs.chatStream },
     )
     // Before the GET route, whose handler would answer HEAD too and start a turn.
@@ -89,10 +88,9 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .get(
       "/chat/stream",
       ({ principal, query, request, server, set }) => {
-        neverIdle(server, request);
         const { idempotency_key, ...body } = query;
         const key = idempotency_key ?? request.headers.get("idempotency-key");
-        return startOrResume(principal, body, key, request, set);
+        return startOrResume(principal, body, key, { request, server, set });
       },
       { query: chatStreamQuery(limits), detail: docs.chatEventSource },
     )
@@ -155,11 +153,10 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .get(
       "/turns/:id/stream",
       async ({ params, query, request, server, set }) => {
-        neverIdle(server, request);
         const watched = await open(request, params.id, query.ticket);
         const position = lastEventId(request) ?? positionAfter(params.id, query.after);
         if (position.turn_id !== params.id) throw invalidRequest([otherTurnFault(request)]);
-        return view(watched, position.offset, request, set);
+        return view(watched, position.offset, { request, server, set });
       },
       { params: turnParams, query: turnStreamQuery, detail: docs.turnStream },
     );
@@ -172,12 +169,16 @@ const everywhere: Scope = { workspace_id: "default", user_id: null };
 
 type ResponseState = Parameters<typeof requestIdFrom>[0];
 
+/** What a view needs of the request that asks for it. */
+interface Asked {
+  request: Request;
+  server: Server<unknown> | null;
+  set: ResponseState;
+}
+
 const unknownTurn = (): never => {
   throw new AppError("not_found", { detail: "There is no such turn." });
 };
-
-/** A turn may be silent for longer than Bun lets a connection idle. */
-const neverIdle = (server: Server<unknown> | null, request: Request): void => server?.timeout(request, 0);
 
 const streamHeaders = (set: ResponseState): Response =>
   new Response(null, { headers: { ...sseHeaders, "x-request-id": requestIdFrom(set) } });

@@ -65,6 +65,7 @@ function listen(config: Config, services: Services) {
     const { server } = createApp(services).listen({
       hostname: config.host,
       port: config.port,
+      idleTimeout: config.limits.connectionIdleSeconds,
       // Elysia's default would let a second service take half of the first one's connections.
       reusePort: false,
       // Bun's error page would show source code to whoever meets a fault of ours.

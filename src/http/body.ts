@@ -7,17 +7,25 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 const depthMax = 32;
 const valuesMax = 10_000;
 
+/** Chunks of a body that doesn't tell its size: each costs as much time and memory as a hundred bytes. */
+const chunksMax = 20_000;
+
+export interface BodyLimits {
+  readonly bytesMax: number;
+  readonly secondsMax: number;
+}
+
 /**
- * Reads a JSON body of at most `bytesMax` bytes; what is beyond is never held in memory. An absent body is undefined.
- * @throws unsupported_media_type, payload_too_large, malformed_json
+ * Reads a JSON body. An absent one is undefined.
+ * @throws unsupported_media_type, malformed_json, and what `readBytes` throws
  */
-export async function readJsonBody(request: Request, bytesMax: number): Promise<unknown> {
+export async function readJsonBody(request: Request, limits: BodyLimits): Promise<unknown> {
   if (request.body === null) return undefined;
   const type = request.headers.get("content-type") ?? "";
   if (!/^application\/json\s*(;|$)/i.test(type)) {
     throw new AppError("unsupported_media_type", { detail: "The body must be application/json." });
   }
-  const bytes = await readBytes(request, bytesMax);
+  const bytes = await readBytes(request, limits);
   let text: string;
   try {
     text = decoder.decode(bytes);
@@ -38,14 +46,6 @@ export async function readJsonBody(request: Request, bytesMax: number): Promise<
   return value;
 }
 
-/** The bytes of a body; what is beyond `bytesMax` is never held in memory. @throws payload_too_large */
-export async function readBytes(request: Request, bytesMax: number): Promise<Uint8Array> {
-  if (request.body === null) return new Uint8Array();
-  const declared = Number(request.headers.get("content-length") ?? 0);
-  if (declared > bytesMax) throw tooLarge(bytesMax);
-  return declared > 0 ? await request.bytes() : await readChunks(request.body, bytesMax);
-}
-
 /** Whether a value is at most so deep and holds at most so many values. */
 function isModest(value: unknown, depth: number, values: { left: number }): boolean {
   if (--values.left < 0) return false;
@@ -55,16 +55,41 @@ function isModest(value: unknown, depth: number, values: { left: number }): bool
   return depth > 0 && members.every((member) => isModest(member, depth - 1, values));
 }
 
+/**
+ * The bytes of a body; what is beyond the limits is never held in memory.
+ * @throws payload_too_large, invalid_request where it doesn't arrive in time
+ */
+export async function readBytes(request: Request, { bytesMax, secondsMax }: BodyLimits): Promise<Uint8Array> {
+  if (request.body === null) return new Uint8Array();
+  const declared = Number(request.headers.get("content-length") ?? 0);
+  if (declared > bytesMax) throw tooLarge(`${bytesMax} bytes`);
+  const arriving = declared > 0 ? request.bytes() : readChunks(request.body, bytesMax);
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    const detail = `The body did not arrive within ${secondsMax} s.`;
+    reject(new AppError("invalid_request", { detail, headers: { connection: "close" } }));
+  }, secondsMax * 1000);
+  try {
+    return await Promise.race([arriving, late]);
+  } catch (error) {
+    // The client has gone, which is no fault of ours.
+    if (request.signal.aborted) throw new AppError("invalid_request", { detail: "The body broke off." });
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 async function readChunks(body: ReadableStream<Uint8Array>, bytesMax: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of body) {
     size += chunk.byteLength;
-    if (size > bytesMax) throw tooLarge(bytesMax);
-    chunks.push(chunk);
+    if (size > bytesMax) throw tooLarge(`${bytesMax} bytes`);
+    if (chunks.push(chunk) > chunksMax) throw tooLarge(`${chunksMax} chunks`);
   }
   return Buffer.concat(chunks);
 }
 
-const tooLarge = (bytesMax: number): AppError =>
-  new AppError("payload_too_large", { detail: `The body may have at most ${bytesMax} bytes.` });
+const tooLarge = (most: string): AppError =>
+  new AppError("payload_too_large", { detail: `The body may have at most ${most}.` });

@@ -42,14 +42,19 @@ export const eventIdFault = (path: string): Fault => ({
   message: "must be an event id as the stream sent it: <turn_id>:<offset> or <turn_id>:end",
 });
 
-/** The stream of a turn from an offset on, as a response of HTTP. */
+/**
+ * The stream of a turn from an offset on, as a response of HTTP.
+ * @param signal says that the client has gone
+ * @param onEnd called when the last frame was sent, or the client has gone
+ */
 export function sseResponse(
   watched: WatchedTurn,
   offset: number,
-  request: Request,
+  signal: AbortSignal,
   requestId: string,
+  onEnd: () => void,
 ): Response {
-  const frames = tail(watched, offset, request.signal);
+  const frames = tail(watched, offset, signal, onEnd);
   // bun-types doesn't know that Bun's Response takes an async generator.
   return new Response(frames as unknown as ReadableStream, {
     headers: { ...sseHeaders, "x-request-id": requestId },
@@ -61,10 +66,11 @@ export function sseResponse(
  * In silence a heartbeat. Wakes on growth, on the heartbeat and on the signal, because a generator's `finally`
  * waits for its pending `await`. Ends without `done` only when the client has gone.
  */
-export async function* tail(
+async function* tail(
   { turn, reply }: WatchedTurn,
   offset: number,
   signal: AbortSignal,
+  onEnd: () => void,
 ): AsyncGenerator<string, void, void> {
   const wake = new Wake();
   let gone = signal.aborted;
@@ -106,6 +112,7 @@ export async function* tail(
     stopBeating();
     reply.unwatch(wake);
     signal.removeEventListener("abort", leave);
+    onEnd();
   }
 }
 

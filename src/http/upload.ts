@@ -1,6 +1,6 @@
 /** How a document comes: as JSON, or as a multipart upload (RFC 7578) of a file and fields. */
 import { AppError, type Fault } from "../errors.ts";
-import { readBytes, readJsonBody } from "./body.ts";
+import { type BodyLimits, readBytes, readJsonBody } from "./body.ts";
 import { publicName } from "./faults.ts";
 
 /** Larger JSON would hold up everybody while it is parsed; a file of an upload isn't parsed here. */
@@ -24,20 +24,23 @@ export class Upload {
 }
 
 /**
- * Reads a body of at most `bytesMax` bytes.
+ * Reads a document's body.
  * @throws unsupported_media_type, payload_too_large, malformed_json, invalid_request
  */
-export async function readUpload(request: Request, bytesMax: number): Promise<Upload> {
+export async function readUpload(request: Request, limits: BodyLimits): Promise<Upload> {
   const type = request.headers.get("content-type") ?? "";
   if (!/^multipart\/form-data\s*;/i.test(type)) {
     if (/^application\/json\s*(;|$)/i.test(type) || request.body === null) {
-      return new Upload(await readJsonBody(request, Math.min(jsonBytesMax, bytesMax)), null);
+      return new Upload(
+        await readJsonBody(request, { ...limits, bytesMax: Math.min(jsonBytesMax, limits.bytesMax) }),
+        null,
+      );
     }
     throw new AppError("unsupported_media_type", {
       detail: "Send a document as application/json, or as multipart/form-data with a file.",
     });
   }
-  const bytes = await readBytes(request, bytesMax);
+  const bytes = await readBytes(request, limits);
   if (partsIn(bytes, type) > partsMax) throw malformed(`The upload has more than ${partsMax} parts.`);
   let form: FormData;
   try {

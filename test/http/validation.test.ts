@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import type { Fault } from "../../src/errors.ts";
 import type { Problem } from "../../src/http/problem.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
+import { memoryOf } from "../support/process.ts";
 import { connect, parseAnswer, rawRequest } from "../support/raw-client.ts";
 import { type Service, startService, testMsMax, until } from "../support/service.ts";
 
@@ -515,7 +516,7 @@ describe("the size of the body", () => {
 
   test("what is too large is never held: 200 MB to the service leave it as it was", async () => {
     const service = services[0]!;
-    const before = await rssOf(service.pid);
+    const before = memoryOf(service.pid);
     const sender = async (declared: boolean): Promise<void> => {
       const connection = await connect(service.port);
       const total = 20 * 1024 * 1024;
@@ -527,7 +528,7 @@ describe("the size of the body", () => {
       connection.close();
     };
     await Promise.all(Array.from({ length: 10 }, (_, index) => sender(index % 2 === 0)));
-    expect((await rssOf(service.pid)) - before).toBeLessThan(100 * 1024 * 1024);
+    expect(memoryOf(service.pid) - before).toBeLessThan(100 * 1024 * 1024);
   });
 
   test("PARLEY_BODY_BYTES_MAX and PARLEY_MESSAGE_CHARS_MAX set the limits", async () => {
@@ -542,10 +543,6 @@ describe("the size of the body", () => {
 });
 
 /** Resident memory of a process, in bytes. */
-async function rssOf(pid: number): Promise<number> {
-  const status = await Bun.file(`/proc/${pid}/status`).text();
-  return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) * 1024;
-}
 
 describe("the query of GET /v1/chat/stream", () => {
   const whole = "user_id=ada&message=Hello";
