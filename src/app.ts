@@ -3,7 +3,7 @@ import { Elysia, type InternalRoute } from "elysia";
 import { type ChatServices, chatRoutes } from "./chat/routes.ts";
 import { type ConversationServices, conversationRoutes } from "./conversations/routes.ts";
 import { type DocumentServices, documentRoutes, takesUpload } from "./documents/routes.ts";
-import { statusOf } from "./errors.ts";
+import { AppError, statusOf } from "./errors.ts";
 import { readJsonBody } from "./http/body.ts";
 import { refuseForeignPages } from "./http/local-only.ts";
 import { allowedMethods } from "./http/methods.ts";
@@ -26,12 +26,19 @@ export interface AppServices extends ChatServices, ConversationServices, Documen
 /** Documents are larger than other bodies: they get so many times as long to arrive. */
 const uploadPatience = 10;
 
-export function createApp(services: AppServices) {
+/** What probes ask: answered under any load. */
+const probe = /^https?:\/\/[^/]*\/(health|ready)(\?|$)/;
+
+/** @param requestsOpen counts the requests that are being read, worked on or streamed, the current one included */
+export function createApp(services: AppServices, requestsOpen: () => number = () => 0) {
   const { log, limits, localOnly, authenticate } = services;
   const app = new Elysia({ normalize: false })
     .onRequest(({ request, set }) => {
       set.headers[requestIdHeader] = requestIdOf(request);
       if (localOnly) refuseForeignPages(request);
+      if (requestsOpen() > limits.requestsOpenMax && !probe.test(request.url)) {
+        throw new AppError("overloaded");
+      }
     })
     .onError({ as: "global" }, ({ error, request, set }) => {
       const fault = toAppError(error, request, () => allowedMethods(app, request));

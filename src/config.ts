@@ -23,6 +23,8 @@ const limitDefaults = {
   modelIdleSeconds: 60,
   shutdownSeconds: 20,
   turnsRunningMax: 10_000,
+  requestsOpenMax: 20_000,
+  writesWaitingMax: 10_000,
   connectionIdleSeconds: 120,
   bodyBytesMax: 1024 * 1024,
   documentBytesMax: 32 * 1024 * 1024,

@@ -32,10 +32,13 @@ export interface Services extends AppServices {
  * @throws StorageUnusableError
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
-  const store = await openSqliteStore(config.dataDir, (upgrade) => {
-    if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
-  });
   const { limits } = config;
+  const store = await openSqliteStore(config.dataDir, {
+    writesWaitingMax: limits.writesWaitingMax,
+    onUpgrade(upgrade) {
+      if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
+    },
+  });
   const turns = new RunningTurns({
     store,
     model: createModel(config, log),

@@ -1,5 +1,6 @@
 /** parley serve: the service, from its first log line to its last. */
 import http from "node:http";
+import type { Server } from "bun";
 import { createApp } from "../app.ts";
 import { type Config, loadConfig } from "../config.ts";
 import { createLog, type Log } from "../log.ts";
@@ -8,6 +9,8 @@ import { createServices, type Services } from "../services.ts";
 import { StorageUnusableError } from "../storage/unusable.ts";
 import { version } from "../version.ts";
 import { CommandError, takesNoArguments } from "./command.ts";
+import { descriptorsMax, withinDescriptors } from "./descriptors.ts";
+import { Listener } from "./listener.ts";
 
 /** Time for a load balancer to notice that this instance isn't ready any more, and for streams to be flushed. */
 const drainMs = 500;
@@ -20,15 +23,25 @@ Starts the service. Everything is configured by environment variables: see parle
 /** Serves until SIGTERM or SIGINT. @throws CommandError where the data directory or the port is taken */
 export async function run(args: string[]): Promise<void> {
   takesNoArguments(args);
-  const config = loadConfig();
+  const config = withinItsDescriptors(loadConfig());
   const log = createLog();
   // From now on, so that a signal in the middle of the start ends it in order too.
   const signalled = nextSignal();
   const services = await open(config, log);
-  const server = listen(config, services);
-  const address = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${server.port}`;
-  const model = config.models[0]?.model ?? "embedded";
-  log.info({ event: "listening", url: address, model, version, pid: process.pid }, `listening on ${address}`);
+  const listener = listen(config, services);
+  const address = `http://${config.host.includes(":") ? `[${config.host}]` : config.host}:${listener.port}`;
+  log.info(
+    {
+      event: "listening",
+      url: address,
+      model: config.models[0]?.model ?? "embedded",
+      version,
+      pid: process.pid,
+      turns_running_max: config.limits.turnsRunningMax,
+      requests_open_max: config.limits.requestsOpenMax,
+    },
+    `listening on ${address}`,
+  );
 
   // The first turn would wait for the tokenizer; the first answer to a probe shouldn't.
   setTimeout(loadTokenizer, 1_000).unref();
@@ -39,12 +52,17 @@ export async function run(args: string[]): Promise<void> {
   await services.stop();
   // Streams are flushed while the listener stays open: closing it would cut them.
   await Bun.sleep(drainMs);
-  await Promise.race([server.stop(false), Bun.sleep(drainMs)]);
-  await server.stop(true);
+  await Promise.race([listener.stop(false), Bun.sleep(drainMs)]);
+  await listener.stop(true);
   await services.close();
   log.info({ event: "stopped" }, "stopped");
   process.exit(0);
 }
+
+const withinItsDescriptors = (config: Config): Config => ({
+  ...config,
+  limits: withinDescriptors(config.limits, descriptorsMax()),
+});
 
 async function open(config: Config, log: Log): Promise<Services> {
   try {
@@ -58,14 +76,18 @@ async function open(config: Config, log: Log): Promise<Services> {
   }
 }
 
-function listen(config: Config, services: Services) {
+/** @throws CommandError where the port is taken */
+function listen(config: Config, services: Services): Listener {
+  const { host, limits } = config;
   // Bun's 16 KiB, and the longest message of a GET /chat/stream, percent-encoded; `Bun.serve` reads it here.
-  Object.assign(http, { maxHeaderSize: 16 * 1024 + 9 * config.limits.messageCharsMax });
-  try {
-    const { server } = createApp(services).listen({
-      hostname: config.host,
-      port: config.port,
-      idleTimeout: config.limits.connectionIdleSeconds,
+  Object.assign(http, { maxHeaderSize: 16 * 1024 + 9 * limits.messageCharsMax });
+  let listener: Listener | null = null;
+  const app = createApp(services, () => listener?.requestsOpen ?? 0);
+  const open = (port: number): Server<unknown> => {
+    const { server } = app.listen({
+      hostname: host,
+      port,
+      idleTimeout: limits.connectionIdleSeconds,
       // Elysia's default would let a second service take half of the first one's connections.
       reusePort: false,
       // Bun's error page would show source code to whoever meets a fault of ours.
@@ -73,8 +95,14 @@ function listen(config: Config, services: Services) {
       // Bodies have their own limit, which answers with a problem.
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     });
+    // Elysia adds one each time; this process ends otherwise.
+    process.removeAllListeners("beforeExit");
     if (server === null) throw new CommandError("the server didn't start");
     return server;
+  };
+  try {
+    listener = new Listener(open, config.port, descriptorsMax(), services.log);
+    return listener;
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
       throw new CommandError(`port ${config.port} of ${config.host} is taken: set PORT to another one`);

@@ -208,8 +208,8 @@ describe("deleted", () => {
 
 describe("the queue of writes", () => {
   test("is bounded: what is beyond is refused as overloaded, and the rest is done", async () => {
-    const store = await openSqliteStore(newDirectory());
-    const writes = await Promise.allSettled(Array.from({ length: 31_000 }, () => store.check()));
+    const store = await openSqliteStore(newDirectory(), { writesWaitingMax: 3_000 });
+    const writes = await Promise.allSettled(Array.from({ length: 4_000 }, () => store.check()));
     const refused = writes.filter((write) => write.status === "rejected");
     expect(refused.length).toBeWithin(900, 1001);
     for (const { reason } of refused) {

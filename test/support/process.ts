@@ -7,3 +7,9 @@ export const memoryOf = (pid: number): number =>
 
 /** Open files and sockets. */
 export const descriptorsOf = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+
+/** Processor time used so far, in milliseconds; the kernel counts in steps of 10. */
+export function cpuMsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}

@@ -43,11 +43,14 @@ export function tellingOf(message: string): Telling {
 export interface TellingModel extends Pick<ModelServer, "url" | "close"> {
   /** How often each message was asked. */
   readonly asked: Map<string, number>;
+  /** Whoever asks from now on isn't answered until the returned function is called. */
+  pause(): () => void;
 }
 
 /** Listens on a free loopback port. */
 export function startTellingModel(): TellingModel {
   const asked = new Map<string, number>();
+  let opened = Promise.resolve();
   const listener = listen(async (request, connection) => {
     const { model, messages } = JSON.parse(request.body) as {
       model: string;
@@ -72,6 +75,7 @@ export function startTellingModel(): TellingModel {
       gone = true;
     });
     connection.start({ status: 200, headers: { "content-type": "text/event-stream" } });
+    await opened;
     for (const content of pieces) {
       if (delayMs > 0) await Bun.sleep(delayMs);
       if (gone) return;
@@ -82,5 +86,14 @@ export function startTellingModel(): TellingModel {
     connection.write("data: [DONE]\n\n");
     connection.end();
   });
-  return { url: `http://127.0.0.1:${listener.port}/v1`, asked, close: () => listener.close() };
+  return {
+    url: `http://127.0.0.1:${listener.port}/v1`,
+    asked,
+    pause() {
+      const gate = Promise.withResolvers<void>();
+      opened = gate.promise;
+      return gate.resolve;
+    },
+    close: () => listener.close(),
+  };
 }

@@ -15,8 +15,6 @@ import { isStorageFault } from "./worker.ts";
 import { WorkerClient } from "./worker-client.ts";
 import type { Writes } from "./writes.ts";
 
-/** Writes that may wait: two for each turn that may run, and some. */
-const writeQueueMax = 30_000;
 /** So few that a turn's start, which waits for the batch before it, doesn't wait long. */
 const checkpointsPerCall = 128;
 /** Under load a turn waits at most so long for its commit to be shared. */
@@ -27,14 +25,20 @@ const readQueueMax = 1_000;
 const workerUrl = (name: string): string =>
   Bun.isStandaloneExecutable ? `./storage/sqlite/${name}` : new URL(name, import.meta.url).href;
 
+export interface SqliteStoreOptions {
+  /** More are refused as overloaded. What ends a turn isn't: the turns that may run bound it. */
+  writesWaitingMax?: number;
+  /** Hears of it where an older database was brought to the newest version. */
+  onUpgrade?: (upgrade: Upgrade) => void;
+}
+
 /**
  * Opens the store of a data directory and holds its lock until `close`.
- * @param onUpgrade hears of it where an older database was brought to the newest version
  * @throws StorageUnusableError, of which DataDirInUseError where another process holds the directory
  */
 export async function openSqliteStore(
   dataDir: string,
-  onUpgrade?: (upgrade: Upgrade) => void,
+  { writesWaitingMax = 10_000, onUpgrade }: SqliteStoreOptions = {},
 ): Promise<Store> {
   const unlock = await opening(dataDir, () => lockDataDir(dataDir));
   // Here first: what is wrong with the database is told in its own words, which no worker can throw.
@@ -42,7 +46,7 @@ export async function openSqliteStore(
     unlock();
     throw error;
   });
-  const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writeQueueMax, commitEveryMs);
+  const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writesWaitingMax, commitEveryMs);
   let reader: WorkerClient<LongReads>;
   let recaller: WorkerClient<LongReads>;
   let db: Database;
@@ -85,7 +89,7 @@ export async function openSqliteStore(
       await Promise.all(calls);
     },
     renewLeases: (instanceId, leaseUntil) => writer.call("renewLeases", instanceId, leaseUntil),
-    endTurn: (turnId, instanceId, end, nowMs) => writer.call("endTurn", turnId, instanceId, end, nowMs),
+    endTurn: (turnId, instanceId, end, nowMs) => writer.callAnyway("endTurn", turnId, instanceId, end, nowMs),
     orphans: (instanceId) => read(() => reads.orphans(instanceId)),
     turn: (scope, id) => read(() => reads.turn(scope, id)),
     receipt: (scope, turnId) => read(() => reads.receipt(scope, turnId)),

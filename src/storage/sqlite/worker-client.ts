@@ -52,7 +52,15 @@ export class WorkerClient<Ops extends Operations> {
     operation: Name,
     ...args: Parameters<Ops[Name]>
   ): Promise<Awaited<ReturnType<Ops[Name]>>> {
-    return this.#enqueue(this.#queue, operation, args);
+    return this.#enqueue(this.#queue, this.queueMax, operation, args);
+  }
+
+  /** The same for what something else bounds: it is never refused as overloaded. */
+  callAnyway<Name extends keyof Ops & string>(
+    operation: Name,
+    ...args: Parameters<Ops[Name]>
+  ): Promise<Awaited<ReturnType<Ops[Name]>>> {
+    return this.#enqueue(this.#queue, Number.POSITIVE_INFINITY, operation, args);
   }
 
   /** The same for what nobody waits for: each batch takes one such call along. */
@@ -60,7 +68,7 @@ export class WorkerClient<Ops extends Operations> {
     operation: Name,
     ...args: Parameters<Ops[Name]>
   ): Promise<Awaited<ReturnType<Ops[Name]>>> {
-    return this.#enqueue(this.#laterQueue, operation, args);
+    return this.#enqueue(this.#laterQueue, this.queueMax, operation, args);
   }
 
   /** Waits for what is queued, then ends the worker. */
@@ -72,11 +80,9 @@ export class WorkerClient<Ops extends Operations> {
     this.#worker.terminate();
   }
 
-  #enqueue<Result>(queue: Waiting[], operation: string, args: unknown[]): Promise<Result> {
+  #enqueue<Result>(queue: Waiting[], queueMax: number, operation: string, args: unknown[]): Promise<Result> {
     if (this.#failed) return Promise.reject(this.#failed);
-    if (queue.length >= this.queueMax) {
-      return Promise.reject(new AppError("overloaded"));
-    }
+    if (queue.length >= queueMax) return Promise.reject(new AppError("overloaded"));
     return new Promise((resolve, reject) => {
       queue.push({ operation, args, resolve: resolve as (value: unknown) => void, reject });
       if (this.#underWay.length === 0) this.#sendSoon();
