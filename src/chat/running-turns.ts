@@ -69,13 +69,16 @@ export class RunningTurns {
    * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable
    */
   async start(workspace_id: string, request: NewTurn): Promise<WatchedTurn> {
+    const scope = { workspace_id, user_id: request.user_id };
+    const started = await this.#startedBefore(scope, request.idempotency);
+    if (started !== null) return started;
     if (this.#closed) throw new AppError("shutting_down");
     if (this.#entries.size + this.#starting >= this.services.limits.turnsRunningMax) {
       throw new AppError("overloaded");
     }
     this.#starting++;
     try {
-      return await this.#start({ workspace_id, user_id: request.user_id }, request);
+      return await this.#start(scope, request);
     } finally {
       this.#starting--;
       this.#settleIdle();
@@ -152,6 +155,17 @@ export class RunningTurns {
     clearTimeout(timer);
     clearInterval(this.#ticker);
     clearInterval(this.#leaser);
+  }
+
+  /**
+   * The turn that an idempotency key started; null where it is new. Nothing is written, so that clients who come back
+   * again and again load nobody, and find their turn when no other may start.
+   */
+  async #startedBefore(scope: Entry["scope"], idempotency: Idempotency | null): Promise<WatchedTurn | null> {
+    const id = idempotency && (await this.services.store.resourceOf(idempotency));
+    const watched = id && (await this.watch(scope, id));
+    // One that runs, and not here yet, was committed this moment: who started it is about to be told.
+    return watched && watched.reply.ended?.status !== "running" ? watched : null;
   }
 
   async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {

@@ -66,7 +66,7 @@ export function sseResponse(
  * In silence a heartbeat. Wakes on growth, on the heartbeat and on the signal, because a generator's `finally`
  * waits for its pending `await`. Ends without `done` only when the client has gone.
  */
-async function* tail(
+export async function* tail(
   { turn, reply }: WatchedTurn,
   offset: number,
   signal: AbortSignal,

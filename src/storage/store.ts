@@ -261,6 +261,8 @@ export interface Store extends MemoryStore, DocumentStore {
   /** Messages after a `seq`, oldest first: for going through a whole conversation. */
   messagesAfter(conversationId: string, afterSeq: number, limit: number): Promise<MessageRecord[]>;
 
+  /** The id of what an idempotency key made; null where it is new. @throws idempotency_key_reused */
+  resourceOf(idempotency: Idempotency): Promise<string | null>;
   /** Forgets idempotency keys made before a time. */
   deleteIdempotencyKeys(before: number): Promise<void>;
   /** The secret that signs stream tickets, the same on every instance. */

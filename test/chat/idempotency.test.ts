@@ -89,6 +89,40 @@ describe("the same key and body", () => {
     expect(await attached).toEqual({ id: turn.id, text: "first and last" });
   });
 
+  test("again and again while it is being committed, it attaches each time", async () => {
+    for (let round = 0; round < 10; round++) {
+      model.reply(["one ", "reply"], { delayMs: 20 });
+      const key = { "idempotency-key": newKey() };
+      const asked = model.requests.length;
+      const answers = await Promise.all(
+        Array.from({ length: 40 }, async (_, index) => {
+          await Bun.sleep(index / 3);
+          return service.post<ChatResponse>("/v1/chat", { user_id: "impatient", message: "Now!" }, key);
+        }),
+      );
+      for (const { status, body } of answers) {
+        expect([status, body.response, body.turn_id]).toEqual([200, "one reply", answers[0]!.body.turn_id]);
+      }
+      expect(model.requests.length).toBe(asked + 1);
+    }
+  });
+
+  test("is answered although no further turn may run", async () => {
+    await using small = await startService({ model, env: { PARLEY_TURNS_RUNNING_MAX: "1" } });
+    const key = { "idempotency-key": newKey() };
+    const body = { user_id: "ada", message: "Still mine?" };
+    const held = model.hold();
+    const turn = await startTurn(small, body, key);
+    await held.request;
+    const other = await small.post<Problem>("/v1/chat", { ...body, message: "Another" });
+    expect([other.status, other.body.code]).toEqual([503, "overloaded"]);
+    const retry = small.post<ChatResponse>("/v1/chat", body, key);
+    expect((await small.post<StartedTurn>("/v1/turns", body, key)).body.id).toBe(turn.id);
+    held.send("yours");
+    held.finish();
+    expect((await retry).body).toMatchObject({ turn_id: turn.id, response: "yours" });
+  });
+
   test("a hundred at once, in all views, make one turn and one request to the model", async () => {
     const key = newKey();
     const user_id = "hasty";

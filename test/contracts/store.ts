@@ -330,6 +330,16 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
         expect(again.response).toBe("once");
       });
 
+      test("tell what they made, without making anything", async () => {
+        const idempotency = key();
+        expect(await store.resourceOf(idempotency)).toBeNull();
+        const { id } = await turn({ idempotency });
+        expect(await store.resourceOf(idempotency)).toBe(id);
+        expect(await store.resourceOf({ ...idempotency, principal_id: "p2" })).toBeNull();
+        expect(await store.resourceOf({ ...idempotency, operation: "conversation" })).toBeNull();
+        await expectCode(store.resourceOf({ ...idempotency, body_hash: "other" }), "idempotency_key_reused");
+      });
+
       test("of a hundred at once one starts", async () => {
         const idempotency = key();
         const started = await Promise.all(

@@ -24,7 +24,9 @@ const anyPiece = fc.record({
 /** The frames of a reply that grows by these pieces while it is watched from an offset on. */
 async function framesOf(pieces: { text: string; alone: boolean }[], offset: number) {
   const reply = new Reply();
-  const frames = Array.fromAsync(tail({ turn: endedTurn(""), reply }, offset, new AbortController().signal));
+  const frames = Array.fromAsync(
+    tail({ turn: endedTurn(""), reply }, offset, new AbortController().signal, () => {}),
+  );
   for (const { text, alone } of pieces) {
     reply.append(text, lengthMax);
     // The view runs in between.

@@ -1,11 +1,13 @@
 /** Every query that only reads. Point and page reads run in the server's thread, `search` in the reader worker. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { AppError } from "../../errors.ts";
 import { cutWords } from "../../search/words.ts";
 import type {
   ConversationCursor,
   ConversationPage,
   ConversationQuery,
   ConversationRecord,
+  Idempotency,
   MessagePage,
   MessageRecord,
   Receipt,
@@ -49,6 +51,10 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
   const nextMessages = db.query<MessageRow, SQLQueryBindings>(
     `select ${messageColumns} from messages m
      where m.conversation_n = (select n from conversations where id = $conversation_id) and m.seq > $after order by m.seq limit $limit`,
+  );
+  const madeByKey = db.query<{ body_hash: string; resource_id: string }, SQLQueryBindings>(
+    `select body_hash, resource_id from idempotency_keys
+     where principal_id = $principal_id and operation = $operation and key = $key`,
   );
   const setting = db.query<{ value: string }, SQLQueryBindings>(
     "select value from settings where name = $name",
@@ -176,6 +182,12 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
     receipt(scope: Scope, turnId: string): Receipt | null {
       const row = receiptOf.get({ ...scope, id: turnId });
       return row?.receipt ? JSON.parse(row.receipt) : null;
+    },
+
+    resourceOf({ body_hash, ...key }: Idempotency): string | null {
+      const made = madeByKey.get({ ...key });
+      if (made !== null && made.body_hash !== body_hash) throw new AppError("idempotency_key_reused");
+      return made?.resource_id ?? null;
     },
 
     setting(name: string): string {

@@ -73,6 +73,7 @@ export async function openSqliteStore(
     try {
       return query();
     } catch (cause) {
+      if (cause instanceof AppError) throw cause;
       throw new AppError(isStorageFault(cause) ? "storage_unavailable" : "internal", { cause });
     }
   };
@@ -156,6 +157,7 @@ export async function openSqliteStore(
     hasPassages: (workspaceId) => read(() => documents.hasPassages(workspaceId)),
     searchPassages: (query) => recaller.call("searchPassages", query),
 
+    resourceOf: (idempotency) => read(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
     ticketSecret: () => read(() => reads.setting("ticket_secret")),
     check: () => writer.call("check", Date.now()),

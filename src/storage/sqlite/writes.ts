@@ -34,8 +34,6 @@ export function createWrites(db: Database) {
   const documents = createDocumentWrites(db, ensureUser);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
-  const findKey = statement(`select body_hash, resource_id from idempotency_keys
-    where principal_id = $principal_id and operation = $operation and key = $key`);
   const insertKey = statement(`insert into idempotency_keys values
     ($principal_id, $operation, $key, $body_hash, $resource_id, $created_at)`);
   const insertConversation = statement(`insert into conversations
@@ -86,16 +84,6 @@ export function createWrites(db: Database) {
   const touch = statement(`insert into settings (name, value) values ('checked_at', $now)
     on conflict (name) do update set value = excluded.value`);
 
-  /** The resource that an idempotency key made before; null where it is new. */
-  function resourceOf(idempotency: Idempotency | null): string | null {
-    if (idempotency === null) return null;
-    const { principal_id, operation, key, body_hash } = idempotency;
-    const known = findKey.get({ principal_id, operation, key });
-    if (known === null) return null;
-    if (known.body_hash !== body_hash) throw new AppError("idempotency_key_reused");
-    return known.resource_id as string;
-  }
-
   const rememberKey = (idempotency: Idempotency | null, resourceId: string, now: number): void => {
     if (idempotency) insertKey.run({ ...idempotency, resource_id: resourceId, created_at: now });
   };
@@ -111,7 +99,7 @@ export function createWrites(db: Database) {
     ...documents,
 
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
-      const known = resourceOf(start.idempotency);
+      const known = start.idempotency && reads.resourceOf(start.idempotency);
       if (known !== null) {
         const turn = reads.turn(scope, known);
         if (turn === null) {
@@ -243,7 +231,7 @@ export function createWrites(db: Database) {
     },
 
     createConversation(scope: Scope, conversation: NewConversation) {
-      const known = resourceOf(conversation.idempotency);
+      const known = conversation.idempotency && reads.resourceOf(conversation.idempotency);
       if (known !== null) {
         const found = reads.conversation(scope, known);
         if (found === null) {
