@@ -137,39 +137,103 @@ describe("refused", () => {
     ]);
   });
 
-  test.each([
-    "garbage",
-    "1",
-    ":1",
-    "turn_1:1",
-    "ID:-1",
-    "ID:1.5",
-    "ID:",
-    "ID",
-    "ID:0x1",
-    "ID:1:1",
-    "ID:END",
-    "ID: 1",
-  ])("an event id like %p is 400", async (value) => {
-    const { turn_id } = await wholeTurn(service, model, ["x"]);
-    const id = value.replace("ID", turn_id);
+  /** `ID` stands for the id of an ended turn, `OTHER` for that of another one. */
+  const garbage = [
+    ...["garbage", "1:2", "turn_1:1", "turn_x:5:6", ":1", ":end", "ID", "ID:", "ID:1:1", "ID: 1", " ID:1x"],
+    ...[
+      "ID:-1",
+      "ID:+1",
+      "ID:1.5",
+      "ID:1e3",
+      "ID:0x1",
+      "ID:NaN",
+      "ID:Infinity",
+      "ID:null",
+      "ID:9999999999999999",
+    ],
+    ...["ID:END", "ID:end:end", "ID:٣", "ID:１", "ID:😀", "ID:é", "ID:%31", "CONV:1", "UPPER:1", "ID:1,ID:2"],
+  ];
+  const offsets = [
+    "-1",
+    "+1",
+    "1.5",
+    "1e3",
+    "0x1",
+    "NaN",
+    "Infinity",
+    "null",
+    "9999999999999999",
+    "٣",
+    "１",
+    "😀",
+  ];
+  const noOffsets = [...offsets, ...["", " ", "1 ", "END", "\0", "1\n"]];
+
+  async function expectFault(path: string, headers: Record<string, string>, faults: string[]): Promise<void> {
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    const head = `GET ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n${lines.join("")}\r\n`;
+    // In UTF-8, where `fetch` takes Latin-1 alone.
+    const { status, body } = await rawRequest(service.port, Buffer.from(head));
+    expect([path, headers, status]).toEqual([path, headers, 400]);
+    const { code, errors = [] } = JSON.parse(body) as Problem;
+    expect([code, errors.map(({ path }) => path)]).toEqual(["invalid_request", faults]);
+  }
+
+  test("garbage in Last-Event-ID, in ?after= or in both is 400, names the fault and starts nothing", async () => {
+    const { turn_id, conversation_id } = await wholeTurn(service, model, ["x"]);
+    const other = await wholeTurn(service, model, ["y"]);
     const asked = model.requests.length;
-    for (const path of [`/v1/turns/${turn_id}/stream`, "/v1/chat/stream?user_id=bad&message=Hi"]) {
-      const { status, body } = await service.get<Problem>(path, { "last-event-id": id });
-      expect([status, body.code]).toEqual([400, "invalid_request"]);
-      expect(body.errors?.map(({ path }) => path)).toEqual(["headers.last-event-id"]);
+    const stream = `/v1/turns/${turn_id}/stream`;
+    const starting = "/v1/chat/stream?user_id=bad&message=Hi";
+    const after = (value: string): string => `${stream}?after=${encodeURIComponent(value)}`;
+    const values = garbage.map((value) =>
+      value
+        .replaceAll("ID", turn_id)
+        .replace("CONV", conversation_id)
+        .replace("UPPER", turn_id.toUpperCase()),
+    );
+    for (const value of values) {
+      await expectFault(stream, { "last-event-id": value }, ["headers.last-event-id"]);
+      await expectFault(starting, { "last-event-id": value }, ["headers.last-event-id"]);
+      await expectFault(after(value), {}, ["query.after"]);
+    }
+    for (const value of noOffsets) await expectFault(after(value), {}, ["query.after"]);
+    // What is right in one place doesn't make up for the other, and both are named.
+    const good = `${turn_id}:1`;
+    await expectFault(after("1e3"), { "last-event-id": good }, ["query.after"]);
+    await expectFault(after("1"), { "last-event-id": "1e3" }, ["headers.last-event-id"]);
+    await expectFault(after("1e3"), { "last-event-id": "1e3" }, ["query.after", "headers.last-event-id"]);
+    await expectFault(`${stream}?after=1&after=1`, {}, ["query.after"]);
+    for (const place of ["0", "1", "end"]) {
+      const foreign = `${other.turn_id}:${place}`;
+      await expectFault(stream, { "last-event-id": foreign }, ["headers.last-event-id"]);
+      await expectFault(after(foreign), {}, ["query.after"]);
+      await expectFault(after("1"), { "last-event-id": foreign }, ["headers.last-event-id"]);
     }
     expect(model.requests.length).toBe(asked);
+    const { body } = await service.get<{ conversations: object[] }>("/v1/conversations?user_id=bad");
+    expect(body.conversations).toEqual([]);
   });
 
   test("a turn that doesn't exist is 404, and starts nothing", async () => {
     const asked = model.requests.length;
     const id = "turn_01890a5d-ac96-774b-bcce-b302099a8057";
-    const headers = { "last-event-id": `${id}:0` };
-    for (const path of [`/v1/turns/${id}/stream`, "/v1/chat/stream?user_id=nobody&message=Hi"]) {
-      expect((await service.get<Problem>(path, headers)).status).toBe(404);
+    for (const place of ["0", "7", "999999999999999", "end"]) {
+      const headers = { "last-event-id": `${id}:${place}` };
+      for (const path of [`/v1/turns/${id}/stream`, "/v1/chat/stream?user_id=nobody&message=Hi"]) {
+        expect((await service.get<Problem>(path, headers)).status).toBe(404);
+      }
+      const posted = await service.post<Problem>(
+        "/v1/chat/stream",
+        { user_id: "nobody", message: "Hi" },
+        headers,
+      );
+      expect(posted.status).toBe(404);
+      expect((await service.get<Problem>(`/v1/turns/${id}/stream?after=${place}`)).status).toBe(404);
     }
     expect(model.requests.length).toBe(asked);
+    const { body } = await service.get<{ conversations: object[] }>("/v1/conversations?user_id=nobody");
+    expect(body.conversations).toEqual([]);
   });
 });
 
