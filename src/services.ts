@@ -57,6 +57,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     waitSeconds: limits.documentWaitSeconds,
   });
   await library.start();
+  store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
 
   return {
     store,

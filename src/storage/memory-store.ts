@@ -1,5 +1,5 @@
-/** The part of the storage port that remembers: users and their profiles, memories, recall, summaries. */
-import type { MessageRecord, Metadata } from "./store.ts";
+/** The part of the storage port that remembers, and forgets: users and their profiles, memories, recall, summaries. */
+import type { ConversationRecord, MessageRecord, Metadata } from "./store.ts";
 
 /** One user of a workspace. */
 export interface UserScope {
@@ -21,7 +21,6 @@ export interface Profile {
 
 export interface ProfileRecord extends Profile {
   user_id: string;
-  /** 0 where nothing was ever set or said. */
   created_at: number;
   updated_at: number;
 }
@@ -64,8 +63,16 @@ export interface MemoryPatch {
   tokens?: number;
 }
 
+export interface MemoryQuery {
+  limit: number;
+  /** The id that the page before ended with; it may be gone by now. */
+  after: string | null;
+  /** Whether those that don't hold any more are among them. */
+  superseded: boolean;
+}
+
 export interface MemoryPage {
-  /** Newest first, superseded ones not among them. */
+  /** Newest first. */
   memories: MemoryRecord[];
   /** The id to go on after; null on the last page. */
   next: string | null;
@@ -107,6 +114,28 @@ export interface ConversationContext {
   between: MessageRecord[];
 }
 
+/** A conversation as it is kept: with the digest of its beginning. */
+export interface KeptConversation extends ConversationRecord {
+  summary: Summary;
+}
+
+export interface KeptConversationPage {
+  /** In the order in which they were made, which doesn't change while they go on. */
+  conversations: KeptConversation[];
+  /** Where the next page starts; null on the last one. */
+  next: number | null;
+}
+
+/** How much of a user was erased. */
+export interface Erased {
+  conversations: number;
+  messages: number;
+  turns: number;
+  memories: number;
+  documents: number;
+  idempotency_keys: number;
+}
+
 /** A turn whose memories are still to be drawn. */
 export interface TurnToRemember extends UserScope {
   turn_id: string;
@@ -122,11 +151,12 @@ export interface MemoryStore {
 
   /** All memories of a user that hold, newest first: never more than the cap that they are saved under. */
   heldMemories(user: UserScope): Promise<MemoryRecord[]>;
-  memories(user: UserScope, limit: number, after: string | null): Promise<MemoryPage>;
+  memories(user: UserScope, query: MemoryQuery): Promise<MemoryPage>;
   memory(user: UserScope, id: string): Promise<MemoryRecord | null>;
   /**
-   * Saves memories, supersedes what they replace, drops the least useful ones beyond the cap, and marks the turn that
-   * they come from as remembered; gives those that were saved. Does nothing a second time for the same turn.
+   * Saves memories, supersedes what they replace and what holds of the same slot, drops the least useful ones beyond
+   * the cap (of which the new ones are none), and marks the turn that they come from as remembered; gives those that
+   * were saved. Does nothing a second time for the same turn, nor where the turn's user was cut off since.
    * @param turnId null where they come through the API
    */
   saveMemories(
@@ -153,4 +183,22 @@ export interface MemoryStore {
   ): Promise<ConversationContext>;
   /** Replaces a summary, if it is still the one that covers up to `from`; else nothing happens and it is false. */
   replaceSummary(conversationId: string, from: number, summary: Summary): Promise<boolean>;
+
+  /** All conversations of a user, page by page: also of one whom nobody has heard of, who has none. */
+  keptConversations(user: UserScope, limit: number, after: number | null): Promise<KeptConversationPage>;
+
+  /**
+   * Cuts a user off from all that is kept about them, in one step: from now on nobody has heard of them, their
+   * conversations can't be gone on with, and what they do is a new user's, which draws on nothing of before.
+   * Gives their turns that still run: what these store from now on is erased with the rest.
+   */
+  cutOffUser(user: UserScope): Promise<string[]>;
+  /**
+   * Erases what a user was cut off from, bit by bit, so that other writes needn't wait long. When it resolves, no file
+   * of the store holds any text of theirs, that of conversations and documents which were deleted before included. It
+   * may be repeated, also after a crash, and run twice at once: each counts what it erased itself.
+   */
+  eraseUser(user: UserScope): Promise<Erased>;
+  /** Finishes what a process that died had begun to erase. */
+  resumeErasures(): Promise<void>;
 }

@@ -13,6 +13,8 @@ import { migrations } from "../../src/storage/sqlite/migrations.ts";
 import { createReads, type Reads } from "../../src/storage/sqlite/reads.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Scope, Store } from "../../src/storage/store.ts";
+import { describeMemoryStore } from "../contracts/memory-store.ts";
+import type { StoreUnderTest } from "../contracts/records.ts";
 import { describeStore } from "../contracts/store.ts";
 import {
   runParley,
@@ -38,7 +40,7 @@ afterAll(() => {
 const scope: Scope = { workspace_id: "default", user_id: null };
 const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8);
 
-describeStore("SQLite", async () => {
+async function openUnderTest(): Promise<StoreUnderTest> {
   const directory = newDirectory();
   let store = await openSqliteStore(directory);
   return {
@@ -50,7 +52,10 @@ describeStore("SQLite", async () => {
     },
     close: () => store.close(),
   };
-});
+}
+
+describeStore("SQLite", openUnderTest);
+describeMemoryStore("SQLite", openUnderTest);
 
 describe("the data directory", () => {
   test("and all files in it are the owner's alone, also where they were wider before", async () => {

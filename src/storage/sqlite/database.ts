@@ -5,7 +5,10 @@ import { join } from "node:path";
 import { migrations } from "./migrations.ts";
 import { type Upgrade, upgrade } from "./upgrade.ts";
 
-const databaseFile = (dataDir: string): string => join(dataDir, "parley.db");
+export const databaseFile = (dataDir: string): string => join(dataDir, "parley.db");
+
+/** How long a connection waits for another one's lock. */
+export const busyMs = 5_000;
 
 /** Makes the data directory, readable by its owner alone; one that belongs to another user stays as it is. */
 export function makePrivateDirectory(dataDir: string): void {
@@ -29,7 +32,7 @@ export function openForWriting(dataDir: string, onUpgrade?: (upgrade: Upgrade) =
   makePrivateFile(path);
   const db = new Database(path, { strict: true });
   // The timeout comes first: switching to WAL takes a lock too.
-  db.run("pragma busy_timeout = 5000");
+  db.run(`pragma busy_timeout = ${busyMs}`);
   db.run("pragma journal_mode = wal");
   db.run("pragma synchronous = full");
   db.run("pragma foreign_keys = on");
@@ -42,6 +45,6 @@ export function openForWriting(dataDir: string, onUpgrade?: (upgrade: Upgrade) =
 /** Opens the database for reading beside the writer. */
 export function openForReading(dataDir: string): Database {
   const db = new Database(databaseFile(dataDir), { strict: true, readonly: true });
-  db.run("pragma busy_timeout = 5000");
+  db.run(`pragma busy_timeout = ${busyMs}`);
   return db;
 }

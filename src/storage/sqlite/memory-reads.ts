@@ -2,20 +2,36 @@
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import type {
   ConversationContext,
+  KeptConversationPage,
   MemoryPage,
+  MemoryQuery,
   MemoryRecord,
   ProfileRecord,
   TurnToRemember,
   UserScope,
 } from "../memory-store.ts";
 import type { MessageRecord } from "../store.ts";
-import { type MessageRow, messageColumns, toMessage } from "./rows.ts";
+import {
+  type ConversationRow,
+  conversationColumns,
+  type MessageRow,
+  messageColumns,
+  toConversation,
+  toMessage,
+} from "./rows.ts";
 
 /** Messages that fell between the summary and the window: normally none, or a few for a moment. */
 const betweenMax = 64;
 
 interface ProfileRow extends Omit<ProfileRecord, "metadata"> {
   metadata: string;
+}
+
+interface KeptRow extends ConversationRow {
+  n: number;
+  summary: string;
+  summary_tokens: number;
+  summary_through_seq: number;
 }
 
 export const profileColumns =
@@ -35,9 +51,10 @@ export function createMemoryReads(db: Database) {
   const held = db.query<MemoryRecord, SQLQueryBindings>(
     `select ${memoryColumns} from memories where ${ofUser} and superseded_by is null order by n desc`,
   );
+  // Ids are in the order of time, and one can be compared with when its memory is gone.
   const page = db.query<MemoryRecord, SQLQueryBindings>(
-    `select ${memoryColumns} from memories where ${ofUser} and superseded_by is null
-       and ($after is null or n < (select n from memories where id = $after)) order by n desc limit $limit`,
+    `select ${memoryColumns} from memories where ${ofUser} and ($superseded or superseded_by is null)
+       and ($after is null or id < $after) order by id desc limit $limit`,
   );
   const memoryById = db.query<MemoryRecord, SQLQueryBindings>(
     `select ${memoryColumns} from memories where id = $id and ${ofUser}`,
@@ -45,7 +62,12 @@ export function createMemoryReads(db: Database) {
   const toRemember = db.query<TurnToRemember, SQLQueryBindings>(
     `select t.id as turn_id, c.workspace_id, c.user_id, u.id as user_message_id, u.content as message, t.created_at
      from turns t join messages u on u.n = t.user_message_n join conversations c on c.n = u.conversation_n
-     where t.to_remember = 1 order by t.n limit $limit`,
+       join users owner on owner.n = c.user_n
+     where t.to_remember = 1 and owner.user_id is not null order by t.n limit $limit`,
+  );
+  const kept = db.query<KeptRow, SQLQueryBindings>(
+    `select c.n, ${conversationColumns}, c.summary, c.summary_tokens, c.summary_through_seq from conversations c
+     where c.${ofUser} and c.n > $after order by c.n limit $limit`,
   );
   const otherConversation = db.query<{ n: number }, SQLQueryBindings>(
     `select n from conversations where ${ofUser} and id <> $conversation_id and message_count > 0 limit 1`,
@@ -67,13 +89,22 @@ export function createMemoryReads(db: Database) {
 
     heldMemories: (user: UserScope): MemoryRecord[] => held.all({ ...user }),
 
-    memories(user: UserScope, limit: number, after: string | null): MemoryPage {
-      const rows = page.all({ ...user, limit: limit + 1, after });
+    memories(user: UserScope, { limit, after, superseded }: MemoryQuery): MemoryPage {
+      const rows = page.all({ ...user, limit: limit + 1, after, superseded: Number(superseded) });
       const memories = rows.slice(0, limit);
       return { memories, next: rows.length > limit ? memories.at(-1)!.id : null };
     },
 
     memory: (user: UserScope, id: string): MemoryRecord | null => memoryById.get({ ...user, id }),
+
+    keptConversations(user: UserScope, limit: number, after: number | null): KeptConversationPage {
+      const rows = kept.all({ ...user, limit: limit + 1, after: after ?? 0 });
+      const conversations = rows.slice(0, limit).map((row) => ({
+        ...toConversation(row),
+        summary: { text: row.summary, tokens: row.summary_tokens, through_seq: row.summary_through_seq },
+      }));
+      return { conversations, next: rows.length > limit ? rows[limit - 1]!.n : null };
+    },
 
     turnsToRemember: (limit: number): TurnToRemember[] => toRemember.all({ limit }),
 

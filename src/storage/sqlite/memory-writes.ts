@@ -24,13 +24,15 @@ export function createMemoryWrites(db: Database) {
     (id, user_n, text, kind, slot, tokens, source_message_id, created_at, updated_at)
     values ($id, $user_n, $text, $kind, $slot, $tokens, $source_message_id, $now, $now)`);
   const supersede = statement(`update memories set superseded_by = $by, updated_at = $now
-    where user_n = $user_n and id = $id and superseded_by is null`);
-  // What was superseded goes first; then what was least and longest not used.
+    where user_n = $user_n and (id = $id or slot = $slot) and id <> $by and superseded_by is null`);
+  // What was superseded goes first; then, of what was there before, what was least and longest not used.
   const dropBeyond = statement(`delete from memories where n in (select n from memories where user_n = $user_n
-    order by superseded_by is not null, uses desc, coalesce(used_at, created_at) desc, n desc limit -1 offset $max)`);
-  const remembered = statement(
-    "update turns set to_remember = 0 where id = $turn_id and to_remember = 1 returning n",
-  );
+    order by superseded_by is not null, n <= $last, uses desc, coalesce(used_at, created_at) desc, n desc
+    limit -1 offset $max)`);
+  const lastMemory = statement("select max(n) as n from memories");
+  const remembered = statement(`update turns set to_remember = 0 where id = $turn_id and to_remember = 1
+    and exists (select 1 from messages m join conversations c on c.n = m.conversation_n
+      where m.n = turns.n and c.user_n = $user_n) returning n`);
   const patchMemory = statement(
     "update memories set text = $text, kind = $kind, tokens = $tokens, updated_at = $now where id = $id",
   );
@@ -71,15 +73,20 @@ export function createMemoryWrites(db: Database) {
       memoriesMax: number,
       nowMs: number,
     ): MemoryRecord[] {
-      if (turnId !== null && remembered.get({ turn_id: turnId }) === null) return [];
+      if (turnId !== null) {
+        // Who was cut off since isn't the user of this turn any more, though of the same name.
+        const known = findUser.get({ ...user });
+        if (known === null || remembered.get({ turn_id: turnId, user_n: known.n! }) === null) return [];
+      }
       if (memories.length === 0) return [];
       const now = Math.floor(nowMs / 1000);
       const user_n = ensureUser(user.workspace_id, user.user_id, now);
+      const last = lastMemory.get({})?.n ?? 0;
       for (const { id, text, kind, slot, tokens, source_message_id, supersedes } of memories) {
         insertMemory.run({ id, user_n, text, kind, slot, tokens, source_message_id, now });
-        for (const old of supersedes) supersede.run({ user_n, id: old, by: id, now });
+        for (const old of [...supersedes, null]) supersede.run({ user_n, id: old, slot, by: id, now });
       }
-      dropBeyond.run({ user_n, max: memoriesMax });
+      dropBeyond.run({ user_n, last, max: memoriesMax });
       return memories.flatMap(({ id }) => reads.memory(user, id) ?? []);
     },
 

@@ -1,18 +1,19 @@
 /** The SQLite adapter of the storage port: writes through one worker, long reads through another, the rest here. */
 import type { Database } from "bun:sqlite";
-import { AppError } from "../../errors.ts";
 import type { Store } from "../store.ts";
 import { StorageUnusableError } from "../unusable.ts";
-import { openForReading, openForWriting } from "./database.ts";
+import { databaseFile, openForReading, openForWriting } from "./database.ts";
 import { createDocumentReads } from "./document-reads.ts";
+import { createErasure } from "./erasure.ts";
 import { lockDataDir } from "./lock.ts";
 import { createMemoryReads } from "./memory-reads.ts";
 import type { LongReads } from "./reader.ts";
 import { createReads } from "./reads.ts";
 import type { Upgrade } from "./upgrade.ts";
 import { Uploads } from "./uploads.ts";
-import { isStorageFault } from "./worker.ts";
+import { isStorageFault, readHere } from "./worker.ts";
 import { WorkerClient } from "./worker-client.ts";
+import type { Maintenance } from "./writer.ts";
 import type { Writes } from "./writes.ts";
 
 /** So few that a turn's start, which waits for the batch before it, doesn't wait long. */
@@ -46,7 +47,12 @@ export async function openSqliteStore(
     unlock();
     throw error;
   });
-  const writer = new WorkerClient<Writes>(workerUrl("writer.ts"), dataDir, writesWaitingMax, commitEveryMs);
+  const writer = new WorkerClient<Writes & Maintenance>(
+    workerUrl("writer.ts"),
+    dataDir,
+    writesWaitingMax,
+    commitEveryMs,
+  );
   let reader: WorkerClient<LongReads>;
   let recaller: WorkerClient<LongReads>;
   let db: Database;
@@ -67,16 +73,7 @@ export async function openSqliteStore(
   const documents = createDocumentReads(db);
   const uploads = new Uploads(dataDir);
   await uploads.keepOnly(documents.revisionsToProcess().map(({ revision_id }) => revision_id));
-
-  /** A read in this thread, with its faults as the port promises them. */
-  const read = async <T>(query: () => T): Promise<T> => {
-    try {
-      return query();
-    } catch (cause) {
-      if (cause instanceof AppError) throw cause;
-      throw new AppError(isStorageFault(cause) ? "storage_unavailable" : "internal", { cause });
-    }
-  };
+  const erasure = createErasure(db, writer, databaseFile(dataDir));
 
   return {
     startTurn: (scope, start) => writer.call("startTurn", scope, start),
@@ -91,39 +88,45 @@ export async function openSqliteStore(
     },
     renewLeases: (instanceId, leaseUntil) => writer.call("renewLeases", instanceId, leaseUntil),
     endTurn: (turnId, instanceId, end, nowMs) => writer.callAnyway("endTurn", turnId, instanceId, end, nowMs),
-    orphans: (instanceId) => read(() => reads.orphans(instanceId)),
-    turn: (scope, id) => read(() => reads.turn(scope, id)),
-    receipt: (scope, turnId) => read(() => reads.receipt(scope, turnId)),
+    orphans: (instanceId) => readHere(() => reads.orphans(instanceId)),
+    turn: (scope, id) => readHere(() => reads.turn(scope, id)),
+    receipt: (scope, turnId) => readHere(() => reads.receipt(scope, turnId)),
 
     createConversation: (scope, conversation) => writer.call("createConversation", scope, conversation),
-    conversation: (scope, id) => read(() => reads.conversation(scope, id)),
+    conversation: (scope, id) => readHere(() => reads.conversation(scope, id)),
     conversations: (scope, query) =>
-      query.q === null ? read(() => reads.conversations(scope, query)) : reader.call("search", scope, query),
+      query.q === null
+        ? readHere(() => reads.conversations(scope, query))
+        : reader.call("search", scope, query),
     updateConversation: (scope, id, patch, nowMs) =>
       writer.call("updateConversation", scope, id, patch, nowMs),
-    deleteConversation: (scope, id) => writer.call("deleteConversation", scope, id),
+    deleteConversation: erasure.deleteConversation,
     messages: (conversationId, limit, beforeSeq) =>
-      read(() => reads.messages(conversationId, limit, beforeSeq)),
+      readHere(() => reads.messages(conversationId, limit, beforeSeq)),
     messagesAfter: (conversationId, afterSeq, limit) =>
       reader.call("messagesAfter", conversationId, afterSeq, limit),
 
-    profile: (user) => read(() => memory.profile(user)),
+    profile: (user) => readHere(() => memory.profile(user)),
     updateProfile: (user, patch, nowMs) => writer.call("updateProfile", user, patch, nowMs),
-    heldMemories: (user) => read(() => memory.heldMemories(user)),
-    memories: (user, limit, after) => read(() => memory.memories(user, limit, after)),
-    memory: (user, id) => read(() => memory.memory(user, id)),
+    heldMemories: (user) => readHere(() => memory.heldMemories(user)),
+    memories: (user, query) => readHere(() => memory.memories(user, query)),
+    memory: (user, id) => readHere(() => memory.memory(user, id)),
     saveMemories: (user, memories, turnId, memoriesMax, nowMs) =>
       writer.call("saveMemories", user, memories, turnId, memoriesMax, nowMs),
     updateMemory: (user, id, patch, nowMs) => writer.call("updateMemory", user, id, patch, nowMs),
     deleteMemory: (user, id) => writer.call("deleteMemory", user, id),
-    turnsToRemember: (limit) => read(() => memory.turnsToRemember(limit)),
+    turnsToRemember: (limit) => readHere(() => memory.turnsToRemember(limit)),
     recall: (query) => recaller.call("recall", query),
     hasOlderMessages: (user, conversationId, shownFromSeq) =>
-      read(() => memory.hasOlderMessages(user, conversationId, shownFromSeq)),
+      readHere(() => memory.hasOlderMessages(user, conversationId, shownFromSeq)),
     conversationContext: (conversationId, beforeSeq, tokensMax) =>
-      read(() => memory.conversationContext(conversationId, beforeSeq, tokensMax)),
+      readHere(() => memory.conversationContext(conversationId, beforeSeq, tokensMax)),
     replaceSummary: (conversationId, from, summary) =>
       writer.call("replaceSummary", conversationId, from, summary),
+    keptConversations: (user, limit, after) => readHere(() => memory.keptConversations(user, limit, after)),
+    cutOffUser: (user) => writer.call("cutOffUser", user),
+    eraseUser: erasure.eraseUser,
+    resumeErasures: erasure.resumeErasures,
 
     async beginRevision(workspaceId, revision, upload) {
       await uploads.keep(revision.revision_id, upload);
@@ -133,7 +136,7 @@ export async function openSqliteStore(
       if (begun.unchanged) await uploads.drop(revision.revision_id);
       return begun;
     },
-    revisionsToProcess: () => read(() => documents.revisionsToProcess()),
+    revisionsToProcess: () => readHere(() => documents.revisionsToProcess()),
     upload: (revisionId) => uploads.read(revisionId),
     async resetRevision(revisionId) {
       while (await writer.callLater("resetRevision", revisionId));
@@ -150,16 +153,16 @@ export async function openSqliteStore(
       await uploads.drop(revisionId);
     },
     clearWaste: () => writer.callLater("clearWaste"),
-    document: (scope, id) => read(() => documents.document(scope, id)),
-    documents: (scope, query) => read(() => documents.documents(scope, query)),
-    documentText: (scope, id, from) => read(() => documents.documentText(scope, id, from)),
+    document: (scope, id) => readHere(() => documents.document(scope, id)),
+    documents: (scope, query) => readHere(() => documents.documents(scope, query)),
+    documentText: (scope, id, from) => readHere(() => documents.documentText(scope, id, from)),
     deleteDocument: (scope, id) => writer.call("deleteDocument", scope, id),
-    hasPassages: (workspaceId) => read(() => documents.hasPassages(workspaceId)),
+    hasPassages: (workspaceId) => readHere(() => documents.hasPassages(workspaceId)),
     searchPassages: (query) => recaller.call("searchPassages", query),
 
-    resourceOf: (idempotency) => read(() => reads.resourceOf(idempotency)),
+    resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
-    ticketSecret: () => read(() => reads.setting("ticket_secret")),
+    ticketSecret: () => readHere(() => reads.setting("ticket_secret")),
     check: () => writer.call("check", Date.now()),
     async close() {
       await writer.close();

@@ -40,6 +40,16 @@ export function isStorageFault(error: unknown): boolean {
   return /^SQLITE_(FULL|IOERR|BUSY|LOCKED|READONLY|CANTOPEN|CORRUPT|NOTADB|NOMEM|PROTOCOL)/.test(code);
 }
 
+/** A query in the calling thread, with its faults as the port promises them. */
+export async function readHere<T>(query: () => T): Promise<T> {
+  try {
+    return query();
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause;
+    throw new AppError(isStorageFault(cause) ? "storage_unavailable" : "internal", { cause });
+  }
+}
+
 /** Makes this thread a worker: opens what it works on when told the data directory, then answers batch after batch. */
 export function serveBatches(open: (dataDir: string) => (calls: Call[]) => Answer[]): void {
   const post = (message: FromWorker): void => self.postMessage(JSON.stringify(message));

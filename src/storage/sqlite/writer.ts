@@ -1,13 +1,22 @@
 /** The writer worker: the one connection that writes, a transaction for each batch of calls. */
+import type { Database } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
-import { openForWriting } from "./database.ts";
+import { databaseFile, openForWriting } from "./database.ts";
+import { createScrubber } from "./scrub.ts";
 import { type Answer, type Call, isStorageFault, type Operations, serveBatches, toAnswer } from "./worker.ts";
 import { createWrites } from "./writes.ts";
+
+/** What can't be done inside of a transaction: it is done after that of its batch. */
+const createMaintenance = (db: Database, dataDir: string) => ({
+  scrub: createScrubber(db, databaseFile(dataDir)),
+});
+export type Maintenance = ReturnType<typeof createMaintenance>;
 
 serveBatches((dataDir) => {
   const db = openForWriting(dataDir);
   const { operations, complete, forget } = createWrites(db);
   const writes: Operations = operations;
+  const maintenance: Operations = createMaintenance(db, dataDir);
 
   const answer = ({ operation, args }: Call): Answer => {
     try {
@@ -28,7 +37,8 @@ serveBatches((dataDir) => {
   };
 
   /** Where one call of a batch fails unexpectedly, each gets a transaction of its own. */
-  return function answerBatch(calls: Call[]): Answer[] {
+  function answerBatch(calls: Call[]): Answer[] {
+    if (calls.length === 0) return [];
     try {
       // A rollback that failed, on a broken disk, is made up for.
       if (db.inTransaction) db.run("rollback");
@@ -42,5 +52,19 @@ serveBatches((dataDir) => {
       forget();
       return calls.length === 1 ? [toAnswer(error)] : calls.flatMap((call) => answerBatch([call]));
     }
+  }
+
+  const maintain = ({ operation, args }: Call): Answer => {
+    try {
+      return { ok: true, value: maintenance[operation]!(...args) };
+    } catch (error) {
+      return toAnswer(error);
+    }
+  };
+
+  return (calls) => {
+    const isMaintenance = ({ operation }: Call): boolean => operation in maintenance;
+    const written = answerBatch(calls.filter((call) => !isMaintenance(call)));
+    return calls.map((call) => (isMaintenance(call) ? maintain(call) : written.shift()!));
   };
 });

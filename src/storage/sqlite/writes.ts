@@ -18,6 +18,7 @@ import type {
   TurnStarted,
 } from "../store.ts";
 import { createDocumentWrites } from "./document-writes.ts";
+import { createEraseWrites } from "./erase-writes.ts";
 import { createMemoryWrites } from "./memory-writes.ts";
 import { createReads } from "./reads.ts";
 import { userToken } from "./scope.ts";
@@ -31,6 +32,7 @@ export function createWrites(db: Database) {
   const reads = createReads(db);
   const memory = createMemoryWrites(db);
   const { ensureUser } = memory;
+  const erase = createEraseWrites(db, complete);
   const documents = createDocumentWrites(db, ensureUser);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
@@ -39,8 +41,10 @@ export function createWrites(db: Database) {
   const insertConversation = statement(`insert into conversations
     (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
     values ($id, $workspace_id, $user_id, $user_n, $title, $metadata, $now, $now, $now_ms) returning n`);
+  // Not one that is being erased, whose user is another one or nobody any more.
   const findConversation = statement(`select n, title, message_count, active_turn_id from conversations
-    where id = $id and workspace_id = $workspace_id and user_id = $user_id`);
+    where id = $id and deleted = 0
+      and user_n = (select n from users where workspace_id = $workspace_id and user_id = $user_id)`);
   const beginTurn = statement(`update conversations set active_turn_id = $turn_id, title = $title,
     metadata = coalesce($metadata, metadata), message_count = message_count + 2, updated_at = $now,
     last_active_ms = $now_ms where n = $n`);
@@ -76,10 +80,7 @@ export function createWrites(db: Database) {
     tokens_used = tokens_used + $tokens, updated_at = $now where n = $n returning user_n`);
   const patchConversation = statement(`update conversations set title = $title, metadata = $metadata,
     updated_at = $now where id = $id returning n`);
-  const dropFromIndex = statement(`delete from message_index
-    where rowid in (select m.n from messages m join conversations c on c.n = m.conversation_n where c.id = $id)`);
-  const dropTitleWords = statement("delete from title_words where rowid = $n");
-  const dropConversation = statement("delete from conversations where id = $id returning n");
+  const markDeleted = statement("update conversations set deleted = 1 where id = $id");
   const dropKeys = statement("delete from idempotency_keys where created_at < $before");
   const touch = statement(`insert into settings (name, value) values ('checked_at', $now)
     on conflict (name) do update set value = excluded.value`);
@@ -97,6 +98,7 @@ export function createWrites(db: Database) {
   const operations = {
     ...memory.operations,
     ...documents,
+    ...erase.operations,
 
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
       const known = start.idempotency && reads.resourceOf(start.idempotency);
@@ -269,18 +271,19 @@ export function createWrites(db: Database) {
       const { title, metadata } = { ...found, ...patch };
       const now = Math.floor(nowMs / 1000);
       const { n } = patchConversation.get({ id, title, metadata: JSON.stringify(metadata), now })!;
-      if (title !== found.title) replaceTitleWords.run({ n: n!, words: cutWords(title ?? "") });
+      if (title !== found.title) {
+        replaceTitleWords.run({ n: n!, words: cutWords(title ?? "") });
+        erase.markUncleaned("title_words");
+      }
       return reads.conversation(scope, id);
     },
 
-    deleteConversation(scope: Scope, id: string): boolean {
+    /** From now on nothing goes on with a conversation; false where there is none. */
+    cutOffConversation(scope: Scope, id: string): boolean {
       const found = reads.conversation(scope, id);
       if (found === null) return false;
       if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id);
-      complete();
-      dropFromIndex.run({ id });
-      const { n } = dropConversation.get({ id })!;
-      dropTitleWords.run({ n: n! });
+      markDeleted.run({ id });
       return true;
     },
 

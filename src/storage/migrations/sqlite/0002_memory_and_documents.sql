@@ -1,8 +1,10 @@
 -- A user is known from their first conversation, memory or document on; the profile is what they or their team set.
+-- One who is being erased has no user_id any more, so that nobody finds them, and erased_user_id in its place.
 create table users (
   n integer primary key,
   workspace_id text not null references workspaces (id),
-  user_id text not null,
+  user_id text,
+  erased_user_id text,
   display_name text,
   language text,
   timezone text,
@@ -13,17 +15,21 @@ create table users (
   unique (workspace_id, user_id)
 ) strict;
 
+create index users_erased on users (workspace_id, erased_user_id) where user_id is null;
+
 insert into users (workspace_id, user_id, created_at, updated_at)
   select workspace_id, user_id, min(created_at), min(created_at) from conversations group by workspace_id, user_id;
 
--- The summary covers all messages up to summary_through_seq.
+-- The summary covers all messages up to summary_through_seq. What is deleted is erased bit by bit: see erase-writes.ts.
 alter table conversations add column user_n integer references users (n);
 alter table conversations add column summary text not null default '';
 alter table conversations add column summary_tokens integer not null default 0;
 alter table conversations add column summary_through_seq integer not null default 0;
+alter table conversations add column deleted integer not null default 0;
 update conversations set user_n = (select n from users u
   where u.workspace_id = conversations.workspace_id and u.user_id = conversations.user_id);
 create index conversations_by_user_n on conversations (user_n);
+create index conversations_deleted on conversations (n) where deleted = 1;
 
 -- receipt holds JSON; a turn is to be remembered from its end until its memories are drawn.
 alter table turns add column receipt text;

@@ -1,0 +1,73 @@
+/** What the contracts of the storage port are tested with. */
+import { expect } from "bun:test";
+import { AppError, type ErrorCode } from "../../src/errors.ts";
+import { newId } from "../../src/ids.ts";
+import type { NewConversation, Scope, Store, TurnEnd, TurnStart } from "../../src/storage/store.ts";
+
+export interface StoreUnderTest {
+  store: Store;
+  /** Closes the store and opens it again on the same data. */
+  reopen(): Promise<Store>;
+  close(): Promise<void>;
+}
+
+export const scope: Scope = { workspace_id: "default", user_id: null };
+export const instance = "inst_test";
+export const noUsage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true };
+
+export const turnStart = (changes: Partial<TurnStart> = {}): TurnStart => ({
+  turn_id: newId("turn"),
+  user_message_id: newId("message"),
+  message_id: newId("message"),
+  conversation_id: null,
+  new_conversation_id: newId("conversation"),
+  user_id: "ada",
+  message: "Hello",
+  message_tokens: 1,
+  model: "test-model",
+  title: "Hello",
+  metadata: null,
+  instance_id: instance,
+  lease_until: 2_000_000_000,
+  use_memory: true,
+  idempotency: null,
+  now_ms: 1_700_000_000_500,
+  ...changes,
+});
+
+export const turnEnd = (changes: Partial<TurnEnd> = {}): TurnEnd => ({
+  status: "completed",
+  response: "Hi!",
+  finish_reason: "stop",
+  model: "test-model",
+  sources: [],
+  citations: [],
+  memories_used: [],
+  usage: { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7, estimated: false },
+  response_tokens: 2,
+  error: null,
+  receipt: null,
+  to_remember: false,
+  reply_recallable: true,
+  ...changes,
+});
+
+export const newConversation = (changes: Partial<NewConversation> = {}): NewConversation => ({
+  id: newId("conversation"),
+  user_id: "ada",
+  title: null,
+  metadata: {},
+  idempotency: null,
+  now_ms: 1_700_000_000_000,
+  ...changes,
+});
+
+export async function expectCode(promise: Promise<unknown>, code: ErrorCode): Promise<AppError> {
+  const error = await promise.then(
+    () => null,
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(AppError);
+  expect((error as AppError).code).toBe(code);
+  return error as AppError;
+}
