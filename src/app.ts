@@ -15,8 +15,9 @@ import type { Log } from "./log.ts";
 import { docsRoutes } from "./ops/docs.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
+import { type UserServices, userRoutes } from "./users/routes.ts";
 
-export interface AppServices extends ChatServices, ConversationServices, DocumentServices {
+export interface AppServices extends ChatServices, ConversationServices, DocumentServices, UserServices {
   readonly readiness: Readiness;
   readonly log: Log;
   /** Whether only programs of this machine are served, because there is no key. */
@@ -65,8 +66,10 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     .use(chatRoutes("/v1", services))
     .use(conversationRoutes("/v1", services))
     .use(documentRoutes("/v1", services))
+    .use(userRoutes("/v1", services))
     .use(chatRoutes("", services))
     .use(conversationRoutes("", services))
-    .use(documentRoutes("", services));
+    .use(documentRoutes("", services))
+    .use(userRoutes("", services));
   return app;
 }

@@ -1,6 +1,7 @@
 /** A whole conversation as one file, written page by page. */
 import type { ConversationRecord, MessageRecord, Store } from "../storage/store.ts";
-import { toConversation, toMessage } from "./views.ts";
+import type { Conversation } from "./schema.ts";
+import { toMessage } from "./views.ts";
 
 const pageSize = 200;
 
@@ -13,12 +14,12 @@ async function* allMessages(store: Store, conversationId: string): AsyncGenerato
   }
 }
 
-/** The conversation as JSON: its own members and `messages`, oldest first. */
+/** A conversation as JSON: its own members, as a client sees them, and `messages`, oldest first. */
 export async function* exportJson(
   store: Store,
-  conversation: ConversationRecord,
+  conversation: Conversation,
 ): AsyncGenerator<string, void, void> {
-  yield `${JSON.stringify(toConversation(conversation)).slice(0, -1)},"messages":[`;
+  yield `${JSON.stringify(conversation).slice(0, -1)},"messages":[`;
   let separator = "\n";
   for await (const message of allMessages(store, conversation.id)) {
     yield separator + JSON.stringify(toMessage(message));

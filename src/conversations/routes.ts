@@ -149,7 +149,7 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
       async ({ principal, params, query, set }) => {
         const found = await find(principal.scope, params.id);
         const markdown = query.format === "markdown";
-        const file = markdown ? exportMarkdown(store, found) : exportJson(store, found);
+        const file = markdown ? exportMarkdown(store, found) : exportJson(store, toConversation(found));
         return new Response(file as unknown as ReadableStream, {
           headers: {
             "content-type": markdown ? "text/markdown; charset=utf-8" : "application/json",

@@ -37,7 +37,7 @@ export const conversationPatch = strictObject(
   { title: "ConversationPatch" },
 );
 
-const conversationProperties = {
+export const conversationProperties = {
   id: id("conversation"),
   object: t.Literal("conversation"),
   user_id: t.String({ description: "The end user whose conversation it is." }),

@@ -2,7 +2,7 @@
 import type { ValueError } from "@sinclair/typebox/errors";
 import { ValueErrorType } from "@sinclair/typebox/errors";
 import type { Fault } from "../errors.ts";
-import { textFault } from "./strict.ts";
+import { formatFault } from "./strict.ts";
 
 /** So many faults of a request are listed at most. */
 export const faultsMax = 64;
@@ -74,6 +74,8 @@ function messageOf({ type, schema, message }: ValueError): string {
       return "must be a string";
     case ValueErrorType.Boolean:
       return "must be true or false";
+    case ValueErrorType.Kind:
+      return Array.isArray(schema.enum) ? `must be one of: ${schema.enum.join(", ")}` : message;
     case ValueErrorType.Object:
       return "must be an object";
     case ValueErrorType.Array:
@@ -86,5 +88,5 @@ function messageOf({ type, schema, message }: ValueError): string {
 function formatMessage(format: string): string {
   const range = /^integer-from-(\d+)-to-(\d+)$/.exec(format);
   if (format.endsWith("-cursor")) return "must be a cursor from the page before";
-  return range ? `must be a whole number from ${range[1]} to ${range[2]}` : textFault;
+  return range ? `must be a whole number from ${range[1]} to ${range[2]}` : formatFault(format);
 }

@@ -6,8 +6,13 @@ import type { CursorKind } from "./cursor.ts";
 
 FormatRegistry.Set("text", (value) => value.isWellFormed() && !value.includes("\0"));
 
-/** `text` refuses what no store takes; the words are the public description of the fault. */
-export const textFault = "must not contain NUL or unpaired surrogates";
+/** `text` refuses what no store takes. */
+const textFault = "must not contain NUL or unpaired surrogates";
+
+/** What is wrong with a value that hasn't its format, in public words. */
+const formatFaults = new Map([["text", textFault]]);
+
+export const formatFault = (format: string): string => formatFaults.get(format) ?? textFault;
 
 interface Words {
   description?: string;
@@ -26,6 +31,22 @@ export const integer = (options: Words & { minimum?: number; maximum?: number } 
 export const text = (options: Words & { minLength?: number; maxLength?: number; pattern?: string } = {}) =>
   t.String({ format: "text", ...options });
 
+/**
+ * Text of a form that a function knows.
+ * @param format a name for the form; each is declared once
+ * @param fault what a value must be, as clients read it: "must be …"
+ */
+export function textOfForm(
+  format: string,
+  fault: string,
+  hasForm: (value: string) => boolean,
+  { maxLength, ...words }: Words & { maxLength: number },
+) {
+  FormatRegistry.Set(format, hasForm);
+  formatFaults.set(format, fault);
+  return t.String({ format, maxLength, documented: { type: "string", maxLength, ...words } });
+}
+
 /** An id in an answer; in requests ids are `idParam`, because one of the wrong form is simply unknown. */
 export const id = (kind: IdKind, words: Words = {}) => t.String({ pattern: idPattern(kind), ...words });
 
@@ -37,6 +58,12 @@ export const time = (words: Words = {}) => Type.Integer({ minimum: 0, ...words }
 
 export const nullable = <T extends Parameters<typeof t.Union>[0][number]>(schema: T, words: Words = {}) =>
   t.Union([schema, t.Null()], words);
+
+/** One of some words. `t.UnionEnum` alone has a default, which Elysia puts where nothing was sent. */
+export const oneOf = <const T extends [string, ...string[]]>(values: T, words: Words = {}) => {
+  const { default: _, ...schema } = t.UnionEnum(values, words);
+  return schema;
+};
 
 /** A whole number in a query string: digits alone, so `0x10`, `1e3`, ` 1` and the empty string are refused. */
 export const queryInteger = (options: Words & { minimum: number; maximum: number; default: number }) =>

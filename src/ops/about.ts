@@ -31,6 +31,10 @@ export const about = {
     { name: "Chat", description: "Turns: start, watch, resume and stop them." },
     { name: "Conversations", description: "What was said, by whom, and what it used." },
     { name: "Documents", description: "What answers are drawn from, and cite." },
+    {
+      name: "Users",
+      description: "What is known about a user: read it, change it, take it along, erase it.",
+    },
     { name: "Operations", description: "Is it alive, is it ready, how is it used." },
   ],
 };

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Fault } from "../../src/errors.ts";
 import type { Problem } from "../../src/http/problem.ts";
+import type { ExportedUser } from "../../src/users/schema.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { memoryOf } from "../support/process.ts";
 import { connect, parseAnswer, rawRequest } from "../support/raw-client.ts";
@@ -15,6 +16,7 @@ setDefaultTimeout(testMsMax);
 const marker = "MARKER";
 const someTurn = "turn_01890a5d-ac96-774b-bcce-b302099a8057";
 const someConversation = "conv_01890a5d-ac96-774b-bcce-b302099a8057";
+const someMemory = "mem_01890a5d-ac96-774b-bcce-b302099a8057";
 const noText = "must not contain NUL or unpaired surrogates";
 
 let model: ModelServer;
@@ -823,6 +825,180 @@ describe("conversations", () => {
   });
 });
 
+describe("users", () => {
+  const language = "must be a language tag of BCP 47, such as de-CH";
+  const zone = "must be a time zone of the IANA database, such as Europe/Zurich";
+  const profileRows: [what: string, body: unknown, ...faults: Faults][] = [
+    [
+      "an empty display_name",
+      { display_name: "" },
+      "body.display_name must not be empty",
+      "body.display_name must not be blank",
+    ],
+    ["a blank display_name", { display_name: "\n " }, "body.display_name must not be blank"],
+    [
+      "a display_name of 201",
+      { display_name: "x".repeat(201) },
+      "body.display_name must have at most 200 characters",
+    ],
+    ["a display_name with NUL", { display_name: "a\0b" }, `body.display_name ${noText}`],
+    ...["", "english", "en_US", "de-", "x-private", "e", "de-CH ", "d\0e", "\ud800", "日本"].map(
+      (tag): [string, unknown, ...Faults] => [
+        `language ${JSON.stringify(tag)}`,
+        { language: tag },
+        `body.language ${language}`,
+      ],
+    ),
+    ["a language that is a number", { language: 5 }, "body.language must be a string"],
+    [
+      "a language of 101",
+      { language: `en${"-abcde".repeat(17)}` },
+      "body.language must have at most 100 characters",
+      `body.language ${language}`,
+    ],
+    ...["", "Berlin", "Europe/Nowhere", "+01:00", "-0500", "PST", "Local", "UTC ", "a\0b", "../UTC"].map(
+      (name): [string, unknown, ...Faults] => [
+        `timezone ${JSON.stringify(name)}`,
+        { timezone: name },
+        `body.timezone ${zone}`,
+      ],
+    ),
+    ["a timezone that is a list", { timezone: ["UTC"] }, "body.timezone must be a string"],
+    [
+      "instructions of 4,001",
+      { instructions: "x".repeat(4_001) },
+      "body.instructions must have at most 4000 characters",
+    ],
+    ["blank instructions", { instructions: " " }, "body.instructions must not be blank"],
+    ["instructions with half a pair", { instructions: "a\ud800b" }, `body.instructions ${noText}`],
+    ["17 pairs", { metadata: pairs(17) }, "body.metadata must have at most 16 entries"],
+    ["a user_id", { user_id: "ben" }, "body.user_id is not a known property"],
+    ["a list", [], "body must be an object"],
+    [
+      "many faults",
+      {
+        display_name: 1,
+        language: "nope!",
+        timezone: "Mars",
+        instructions: "",
+        metadata: { a: 1 },
+        x: marker,
+      },
+      "body.display_name must be a string",
+      `body.language ${language}`,
+      `body.timezone ${zone}`,
+      "body.instructions must not be empty",
+      "body.instructions must not be blank",
+      "body.metadata.a must be a string",
+      "body.x is not a known property",
+    ],
+  ];
+  test.each(profileRows)("PATCH of a profile with %s", async (_what, body, ...faults) => {
+    for (const prefix of ["/v1", ""]) {
+      await expectProblem({ method: "PATCH", path: `${prefix}/users/ada/profile`, body, faults });
+    }
+  });
+
+  const memoryRows: [what: string, body: unknown, ...faults: Faults][] = [
+    ["an empty text", { text: "" }, "body.text must not be empty", "body.text must not be blank"],
+    ["a blank text", { text: "\u3000" }, "body.text must not be blank"],
+    ["a text of 501", { text: "x".repeat(501) }, "body.text must have at most 500 characters"],
+    ["a text with NUL", { text: "a\0b" }, `body.text ${noText}`],
+    ["a text that is null", { text: null }, "body.text must be a string"],
+    [
+      "an unknown kind",
+      { text: "x", kind: "rumour" },
+      "body.kind must be one of: fact, preference, instruction, event",
+    ],
+    ["a source", { text: "x", source_message_id: marker }, "body.source_message_id is not a known property"],
+    ["a list", [], "body must be an object"],
+  ];
+  test.each(memoryRows)("POST and PATCH of a memory with %s", async (_what, body, ...faults) => {
+    for (const prefix of ["/v1", ""]) {
+      const path = `${prefix}/users/ada/memories`;
+      await expectProblem({ path, body, faults });
+      await expectProblem({ method: "PATCH", path: `${path}/${someMemory}`, body, faults });
+    }
+  });
+
+  test("POST of a memory needs a text, and no slot that is blank or long", async () => {
+    const path = "/v1/users/ada/memories";
+    await expectProblem({ path, body: {}, faults: ["body.text is required"] });
+    const slots = [
+      ["", "must not be empty", "must not be blank"],
+      [" ", "must not be blank"],
+      ["x".repeat(65), "must have at most 64 characters"],
+    ] as const;
+    for (const [slot, ...faults] of slots) {
+      await expectProblem({
+        path,
+        body: { text: "x", slot },
+        faults: faults.map((fault) => `body.slot ${fault}`),
+      });
+    }
+  });
+
+  test("the list of memories takes a limit and a cursor of its own", async () => {
+    const path = "/v1/users/ada/memories";
+    const cursor = (parts: unknown) => Buffer.from(JSON.stringify(parts)).toString("base64url");
+    for (const after of ["", "garbage", cursor([5]), cursor([someMemory, 1]), cursor(someMemory)]) {
+      await expectProblem({
+        path: `${path}?limit=0&after=${after}&q=x`,
+        faults: [
+          "query.limit must be a whole number from 1 to 100",
+          "query.after must be a cursor from the page before",
+          "query.q is not a known property",
+        ],
+      });
+    }
+  });
+
+  const everyRoute = (user: string): BadRequest[] => [
+    { path: `/users/${user}/profile` },
+    { method: "PATCH", path: `/users/${user}/profile`, body: { language: "en" } },
+    { path: `/users/${user}/memories` },
+    { path: `/users/${user}/memories`, body: { text: "x" } },
+    { path: `/users/${user}/memories/${someMemory}` },
+    { method: "PATCH", path: `/users/${user}/memories/${someMemory}`, body: { text: "x" } },
+    { method: "DELETE", path: `/users/${user}/memories/${someMemory}` },
+    { path: `/users/${user}/export` },
+    { method: "DELETE", path: `/users/${user}` },
+  ];
+
+  test.each([
+    ["%00", noText],
+    ["a%00b", noText],
+    ["x".repeat(257), "must have at most 256 characters"],
+    ["%zz", "must be percent-encoded UTF-8"],
+    ["%", "must be percent-encoded UTF-8"],
+    ["a%ff", "must be percent-encoded UTF-8"],
+    ["%ed%a0%80", "must be percent-encoded UTF-8"],
+  ])("an id that can be nobody's, %p, is refused", async (user, fault) => {
+    for (const request of everyRoute(user)) {
+      for (const prefix of ["/v1", ""]) {
+        await expectProblem({
+          ...request,
+          path: prefix + request.path,
+          faults: [`params.user_id ${fault}`],
+        });
+      }
+    }
+  });
+
+  test.each([someMemory, someTurn, "mem_1", "x", "%F0%9F%98%80", "%zz"])(
+    "a memory that is not the user's, %p, is 404",
+    async (id) => {
+      const notFound = { status: 404, code: "not_found" };
+      for (const prefix of ["/v1", ""]) {
+        const path = `${prefix}/users/ada/memories/${id}`;
+        await expectProblem({ path, ...notFound });
+        await expectProblem({ path, method: "PATCH", body: { text: "x" }, ...notFound });
+        await expectProblem({ path, method: "DELETE", ...notFound });
+      }
+    },
+  );
+});
+
 describe("paths", () => {
   test.each([
     someConversation,
@@ -875,6 +1051,11 @@ describe("paths", () => {
     ["PUT", `/v1/conversations/${someConversation}`, "DELETE, GET, HEAD, PATCH"],
     ["POST", `/v1/conversations/${someConversation}/messages`, "GET, HEAD"],
     ["POST", `/v1/conversations/${someConversation}/export`, "GET, HEAD"],
+    ["GET", "/v1/users/ada", "DELETE"],
+    ["PUT", "/users/ada/profile", "GET, HEAD, PATCH"],
+    ["DELETE", "/v1/users/ada/memories", "GET, HEAD, POST"],
+    ["POST", `/v1/users/ada/memories/${someMemory}`, "DELETE, GET, HEAD, PATCH"],
+    ["POST", "/v1/users/ada/export", "GET, HEAD"],
     ["POST", "/health", "GET, HEAD"],
     ["POST", "/ready", "GET, HEAD"],
   ];
@@ -889,6 +1070,8 @@ test("after all of this nothing is stored, no model was asked, and no 500 was lo
   for (const service of services) {
     const { body } = await service.get<{ conversations: unknown[] }>("/v1/conversations");
     expect(body.conversations).toEqual([]);
+    const { body: known } = await service.get<ExportedUser>("/v1/users/ada/export");
+    expect([known.profile.created_at, known.memories]).toEqual([null, []]);
     expect(service.logs.filter((line) => line.includes('"level":"error"'))).toEqual([]);
     expect(service.logs.join("\n")).not.toContain(marker);
   }

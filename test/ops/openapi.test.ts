@@ -251,6 +251,24 @@ describe("what is documented is what is answered", () => {
     expect(await check("exportConversation", await get(`${file}?format=markdown`))).toStartWith("# Peaks");
     const gone = await fetch(`${service.url}/v1/conversations/${conversation_id}`, { method: "DELETE" });
     await check("deleteConversation", gone);
+    const ada = "/v1/users/ada";
+    await check("updateProfile", await post(`${ada}/profile`, { language: "en-gb" }, {}, "PATCH"));
+    await check("getProfile", await get(`${ada}/profile`));
+    const memory = JSON.parse(
+      await check("createMemory", await post(`${ada}/memories`, { text: "Plays chess.", slot: "game" })),
+    ) as { id: string };
+    await check("listMemories", await get(`${ada}/memories?limit=1`));
+    await check("getMemory", await get(`${ada}/memories/${memory.id}`));
+    await check(
+      "updateMemory",
+      await post(`${ada}/memories/${memory.id}`, { kind: "preference" }, {}, "PATCH"),
+    );
+    await check("exportUser", await get(`${ada}/export`));
+    await check(
+      "deleteMemory",
+      await fetch(`${service.url}${ada}/memories/${memory.id}`, { method: "DELETE" }),
+    );
+    await check("deleteUser", await fetch(service.url + ada, { method: "DELETE" }));
     for (const [id, path] of Object.entries({
       health: "/health",
       ready: "/ready",

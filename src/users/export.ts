@@ -1,0 +1,58 @@
+/** All that is kept about a user as one JSON document, written page by page. */
+import { exportJson } from "../conversations/export.ts";
+import { toConversation } from "../conversations/views.ts";
+import type { UserScope } from "../storage/memory-store.ts";
+import type { Store } from "../storage/store.ts";
+import { toMemory, toProfile } from "./views.ts";
+
+const memoriesPerPage = 100;
+const conversationsPerPage = 50;
+
+/** The document, in pieces. What changes while it is written is in it as it was or as it is. */
+export async function* exportUser(
+  store: Store,
+  user: UserScope,
+  exported_at: number,
+): AsyncGenerator<string, void, void> {
+  const profile = toProfile(user, await store.profile(user));
+  const head = { object: "user.export", user_id: user.user_id, exported_at, profile };
+  yield `${JSON.stringify(head).slice(0, -1)},"memories":[`;
+  yield* separated(memoriesOf(store, user));
+  yield `],"conversations":[`;
+  yield* separated(conversationsOf(store, user));
+  yield "]}\n";
+}
+
+async function* memoriesOf(store: Store, user: UserScope): AsyncGenerator<Iterable<string>> {
+  let after: string | null = null;
+  do {
+    const page = await store.memories(user, { limit: memoriesPerPage, after, superseded: true });
+    for (const memory of page.memories) yield [JSON.stringify(toMemory(user, memory))];
+    after = page.next;
+  } while (after !== null);
+}
+
+async function* conversationsOf(store: Store, user: UserScope): AsyncGenerator<AsyncIterable<string>> {
+  let after: number | null = null;
+  do {
+    const page = await store.keptConversations(user, conversationsPerPage, after);
+    for (const { summary, ...record } of page.conversations) {
+      const { text, through_seq } = summary;
+      const conversation = { ...toConversation(record), summary: { text, through_seq } };
+      yield exportJson(store, conversation);
+    }
+    after = page.next;
+  } while (after !== null);
+}
+
+/** Items of a JSON array, each in pieces. */
+async function* separated(
+  items: AsyncIterable<Iterable<string> | AsyncIterable<string>>,
+): AsyncGenerator<string, void, void> {
+  let separator = "\n";
+  for await (const item of items) {
+    yield separator;
+    yield* item;
+    separator = ",\n";
+  }
+}
