@@ -14,8 +14,9 @@ import type {
 import { createDocumentReads } from "./document-reads.ts";
 import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
 
-/** Rows that one call overwrites at most, so that it holds up no turn. */
-const wasteRowsMax = 256;
+/** What one call overwrites at most, so that it holds up no turn: each passage takes 3 ms to leave the index. */
+const wastePassagesMax = 8;
+const wastePartsMax = 16;
 
 interface RevisionRow {
   n: number;
@@ -87,13 +88,13 @@ export function createDocumentWrites(
 
   /** Overwrites some passages and parts of a revision; how many rows that was. */
   function clearRevision(revision_n: number): number {
-    const rows = wastePassages.all({ revision_n, limit: wasteRowsMax });
+    const rows = wastePassages.all({ revision_n, limit: wastePassagesMax });
     for (const { n } of rows) {
       dropFromIndex.run({ n: n! });
       dropPassage.run({ n: n! });
     }
-    if (rows.length === wasteRowsMax) return rows.length;
-    return rows.length + dropParts.run({ revision_n, limit: wasteRowsMax }).changes;
+    if (rows.length > 0) return rows.length;
+    return dropParts.run({ revision_n, limit: wastePartsMax }).changes;
   }
 
   const operations = {
