@@ -1,11 +1,12 @@
 /** Starting turns and watching them: JSON and SSE are two views of the same thing. */
+import type { Server } from "bun";
 import { type Authenticate, challenge, type Principal } from "../auth/principal.ts";
 import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { neverIdle } from "../http/idle.ts";
 import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
-import { authenticatedRoutes, neverIdle, openRoutes } from "../http/routes.ts";
+import { authenticatedRoutes, openRoutes } from "../http/routes.ts";
 import { eventIdFault, type Position, parseEventId, sseHeaders, sseResponse } from "../http/sse.ts";
 import type { Scope } from "../storage/store.ts";
 import { docs } from "./docs.ts";

@@ -1,5 +1,4 @@
 /** What every group of routes starts from. */
-import type { Server } from "bun";
 import { Elysia } from "elysia";
 import type { Authenticate } from "../auth/principal.ts";
 
@@ -12,7 +11,3 @@ export const openRoutes = (prefix = "") => new Elysia({ prefix, normalize: false
 /** A group of routes that need a principal, which is told before the request is validated. */
 export const authenticatedRoutes = (prefix: string, authenticate: Authenticate) =>
   openRoutes(prefix).derive(({ request }) => ({ principal: authenticate(request) }));
-
-/** For requests that may be silent for longer than Bun lets a connection idle. */
-export const neverIdle = (server: Server<unknown> | null, request: Request): void =>
-  server?.timeout(request, 0);

@@ -3,8 +3,9 @@ import type { Authenticate, Principal } from "../auth/principal.ts";
 import type { RunningTurns } from "../chat/running-turns.ts";
 import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
+import { neverIdle } from "../http/idle.ts";
 import { requestIdFrom } from "../http/request-id.ts";
-import { authenticatedRoutes, neverIdle } from "../http/routes.ts";
+import { authenticatedRoutes } from "../http/routes.ts";
 import { newId } from "../ids.ts";
 import type { Log } from "../log.ts";
 import { countTokens } from "../models/tokens.ts";
@@ -164,14 +165,15 @@ export function userRoutes(prefix: string, { store, turns, authenticate, limits,
     .delete(
       "/users/:user_id",
       async ({ principal, params, request, server }) => {
-        neverIdle(server, request);
         const user = userOf(principal, params.user_id);
+        const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
+        const erased = await erase(user).finally(idleAgain);
         return {
           status: "deleted" as const,
           user_id: user.user_id,
           object: "user.deleted" as const,
           deleted: true as const,
-          erased: await erase(user),
+          erased,
         };
       },
       { params: userParams, response: { 200: deletedUser }, detail: docs.deleteUser },
