@@ -22,14 +22,31 @@ export interface Candidates {
   terms: WeightedTerm[];
 }
 
+/** Rows that are in the index and must not be found (yet, or any more). */
+export interface Hidden {
+  /** A query that gives a row where there are any; mostly there are none, and nothing is asked of the others. */
+  any: string;
+  /** What to join with the index, `i`, so that they are left out. */
+  without: string;
+}
+
 /**
  * @param table an FTS5 table with a `scope` column
  * @param columns what of it is searched
  */
-export function createCandidates(db: Database, table: string, columns: readonly string[]) {
-  const newest = db.query<{ rowid: number }, SQLQueryBindings>(
-    `select rowid from ${table} where ${table} match $match order by rowid desc limit ${rowsMax}`,
-  );
+export function createCandidates(
+  db: Database,
+  table: string,
+  columns: readonly string[],
+  hidden: Hidden | null = null,
+) {
+  const newestOf = (join: string) =>
+    db.query<{ rowid: number }, SQLQueryBindings>(
+      `select i.rowid from ${table} i ${join} where ${table} match $match order by i.rowid desc limit ${rowsMax}`,
+    );
+  const newestOfAll = newestOf("");
+  const newestShown = hidden && newestOf(hidden.without);
+  const anyHidden = hidden && db.query<unknown, []>(hidden.any);
   const last = db.query<{ rowid: number }, []>(`select rowid from ${table} order by rowid desc limit 1`);
   const searched = `{${columns.join(" ")}}`;
 
@@ -40,6 +57,7 @@ export function createCandidates(db: Database, table: string, columns: readonly 
   /** @param scope an FTS5 expression over the scope column, that every row has to fulfil */
   return function candidates(scope: string, terms: readonly Term[]): Candidates {
     const lastRow = last.get()?.rowid ?? 0;
+    const newest = newestShown !== null && anyHidden?.get() != null ? newestShown : newestOfAll;
     const rowsOf = (match: string): number[] => newest.all({ match }).map(({ rowid }) => rowid);
     const holding = (...all: Term[]): number[] => rowsOf([scope, ...all.map(matching)].join(" AND "));
     /** How many there are in all, taking them to be spread evenly. */

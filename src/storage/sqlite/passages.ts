@@ -14,6 +14,14 @@ const weights = { heading: 1.2, context: 0.3 };
 /** Passages that are ranked with their neighbours, of those that are best without them. */
 const rankedMax = 60;
 
+/** Passages of revisions that are still being stored, and of those that are replaced or deleted. */
+const hiddenRevisions = `select n from document_revisions where status = 'processing'
+  union all select n from document_revisions where document_n is null`;
+const hiddenPassages = {
+  any: `${hiddenRevisions} limit 1`,
+  without: `cross join passages p on p.n = i.rowid and p.revision_n not in (${hiddenRevisions})`,
+};
+
 interface Row {
   n: number;
   revision_n: number;
@@ -35,7 +43,7 @@ interface Candidate extends Unit {
 }
 
 export function createPassageSearch(db: Database) {
-  const candidates = createCandidates(db, "passage_index", ["heading", "words", "stems"]);
+  const candidates = createCandidates(db, "passage_index", ["heading", "words", "stems"], hiddenPassages);
   const userOf = db.query<{ n: number }, SQLQueryBindings>(
     "select n from users where workspace_id = $workspace_id and user_id = $user_id",
   );

@@ -4,7 +4,7 @@ import { openForReading } from "./database.ts";
 import { createPassageSearch } from "./passages.ts";
 import { createReads } from "./reads.ts";
 import { createRecall } from "./recall.ts";
-import { type Operations, serveBatches, toAnswer } from "./worker.ts";
+import { type Call, type Operations, serveBatches, toAnswer } from "./worker.ts";
 
 const createLongReads = (db: Database) => ({
   ...createReads(db),
@@ -14,11 +14,14 @@ const createLongReads = (db: Database) => ({
 export type LongReads = ReturnType<typeof createLongReads>;
 
 serveBatches((dataDir) => {
-  const reads: Operations = createLongReads(openForReading(dataDir));
+  const db = openForReading(dataDir);
+  const reads: Operations = createLongReads(db);
+  // A call sees one state of the database, however many statements it takes.
+  const read = db.transaction(({ operation, args }: Call) => reads[operation]!(...args));
   return (calls) =>
-    calls.map(({ operation, args }) => {
+    calls.map((call) => {
       try {
-        return { ok: true, value: reads[operation]!(...args) };
+        return { ok: true, value: read(call) };
       } catch (error) {
         return toAnswer(error);
       }
