@@ -337,8 +337,9 @@ describe("kill -9", () => {
     await using own = await startService({ model });
     const { user_id, markers } = await livedIn("killed", own);
     const { answer, release } = await eraseHeld(user_id, own);
+    const unanswered = expect(answer).rejects.toThrow();
     await own.kill();
-    await expect(answer).rejects.toThrow();
+    await unanswered;
     release();
     expect(tracesIn(own.dataDir, markers).length).toBeGreaterThan(0);
     await own.restart();
@@ -350,8 +351,9 @@ describe("kill -9", () => {
     await using own = await startService({ model });
     const { user_id, markers } = await livedIn("resumed", own);
     const { answer, release } = await eraseHeld(user_id, own);
+    const unanswered = expect(answer).rejects.toThrow();
     await own.kill();
-    await expect(answer).rejects.toThrow();
+    await unanswered;
     release();
     await own.restart();
     await until("all is erased", () => tracesIn(own.dataDir, markers).length === 0);
