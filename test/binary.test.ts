@@ -170,7 +170,7 @@ describe("the binary", () => {
 
   describe("reads documents, in a process without any variable,", () => {
     /** What its hidden command answers, and how the process ended. */
-    const read = async ({ name, media_type, bytes }: Source, documentSecondsMax = 60) => {
+    const read = async ({ name, media_type, bytes }: Source, documentSecondsMax = 120) => {
       const limits = { documentSecondsMax, documentMemoryMibMax: 512, documentCharsMax: 50_000_000 };
       const request = JSON.stringify({ name, media_type, bytes: bytes.length, limits });
       const command = Bun.spawn([binary, "extract"], {

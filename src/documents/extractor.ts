@@ -42,9 +42,13 @@ export class Extractor {
   async extract(source: Source, signal?: AbortSignal): Promise<ReadDocument> {
     await this.#turn(source.bytes.length, signal);
     try {
-      signal?.throwIfAborted();
-      if (this.#closed) throw new AppError("shutting_down");
-      return await this.#read(source, signal);
+      let document: ReadDocument | null = null;
+      while (document === null) {
+        signal?.throwIfAborted();
+        if (this.#closed) throw new AppError("shutting_down");
+        document = await this.#read(source, signal);
+      }
+      return document;
     } finally {
       this.#endTurn();
     }
@@ -93,7 +97,8 @@ export class Extractor {
     else next.start();
   }
 
-  async #read(source: Source, signal: AbortSignal | undefined): Promise<ReadDocument> {
+  /** Null where the process that was to read it had ended before. */
+  async #read(source: Source, signal: AbortSignal | undefined): Promise<ReadDocument | null> {
     const child = this.#takeChild();
     const abort = (): void => void child.kill();
     signal?.addEventListener("abort", abort, { once: true });
@@ -113,7 +118,6 @@ export class Extractor {
     for (const [child, timer] of this.#idle) {
       clearTimeout(timer);
       this.#idle.delete(child);
-      if (child.hasEnded) continue;
       this.#busy.add(child);
       return child;
     }

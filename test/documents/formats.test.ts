@@ -254,6 +254,10 @@ describe("CSV", () => {
     expect(await rows(text)).toBe("name: Ada; share: 36,5\nname: Bob; share: 1,5");
   });
 
+  test("is separated by what stands between its quoted cells, not in them", async () => {
+    expect(await rows('"name, first";share\n"Ada, A";36\n')).toBe("name, first: Ada, A; share: 36");
+  });
+
   test("may have rows with fewer or more cells than names, and quotes within cells", async () => {
     expect(await rows('a,b\n1\n1,2,3\n\n,\n5" pipe,"he said ""hi"""\n')).toBe(
       'a: 1\na: 1; b: 2; 3\na: 5" pipe; b: he said "hi"',
@@ -312,6 +316,15 @@ describe("JSON", () => {
     expect((await read("a.json", '{"id": 12345678901234567890, "x": 1.0}')).text).toBe(
       "id: 12345678901234567890\nx: 1.0",
     );
+  });
+
+  test("is refused before a row is made that no memory would hold", async () => {
+    const leaves = Array.from({ length: 3_000 }, (_, index) => [`leaf${index}`, 1]);
+    const json = JSON.stringify([{ ["k".repeat(1_000_000)]: Object.fromEntries(leaves) }]);
+    expect(await refusalOf(read("a.json", json))).toEqual({
+      code: "payload_too_large",
+      detail: "The document has more than 10000000 characters of text.",
+    });
   });
 
   test.each([

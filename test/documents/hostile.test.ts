@@ -7,10 +7,12 @@ import { docxBomb, docxOf, docxParts, lyingDocx, paragraph } from "../support/do
 import { encryptedPdf, pageObjects, pdfBomb, pdfOf, pdfWith } from "../support/pdf.ts";
 import { testMsMax } from "../support/service.ts";
 
-setDefaultTimeout(testMsMax * 2);
+/** Readers have a low priority: where the machine is busy, large documents take many times as long. */
+const msMax = testMsMax * 6;
+setDefaultTimeout(msMax);
 
 const extractor = new Extractor({
-  documentSecondsMax: 60,
+  documentSecondsMax: msMax / 1_000,
   documentMemoryMibMax: 512,
   documentCharsMax: 40_000_000,
 });
@@ -100,6 +102,11 @@ describe("a DOCX is refused that", () => {
     ["expands a thousandfold", docxBomb(100_000_000), "The archive expands too far."],
     ["expands to more than its headers say", lyingDocx(20_000_000, 1_000), "The DOCX is damaged."],
     ["says that it expands to 4 GB", lyingDocx(1_000, 4_000_000_000), "The archive expands too far."],
+    [
+      "holds more text than a library",
+      zipSync(docxParts(" ".repeat(64 * 2 ** 20)), { level: 0 }),
+      "The archive expands too far.",
+    ],
     ["is cut off", docxOf(paragraph("Hello")).subarray(0, 700), "The archive is damaged."],
     ["is noise", Buffer.concat([Buffer.from("PK\x03\x04"), random(100_000)]), "The archive is damaged."],
     ["is no XML", docxOf("<w:p><w:r><w:t>Hello"), "The DOCX is damaged."],
@@ -150,12 +157,12 @@ describe("large documents are read, and others get their turn meanwhile", () => 
     Array.from({ length: count }, (_, index) => line(index)).join("\n");
 
   test("a CSV of a million rows", async () => {
-    const csv = `id,age\n${lines(1_000_000, (index) => `${index},${index % 90}`)}`;
+    const csv = `id\n${lines(1_000_000, String)}`;
     const reading = extractor.extract(source("a.csv", csv));
     expect(await turnsDuring(reading)).toBeGreaterThan(50);
     const { text, passages } = await reading;
-    expect(text).toStartWith("id: 0; age: 0\nid: 1; age: 1\n");
-    expect(text).toEndWith("\nid: 999999; age: 9");
+    expect(text).toStartWith("id: 0\nid: 1\n");
+    expect(text).toEndWith("\nid: 999999");
     expect(passages.at(-1)!.end).toBe(text.length);
   });
 
@@ -174,11 +181,11 @@ describe("large documents are read, and others get their turn meanwhile", () => 
     ["a paragraph of 10 MB", "漢字かな。", 10_000_000],
     ["a word of 2 MB", "x", 2_000_000],
   ])("%s", async (_what, part, size) => {
-    const bytes = Buffer.from(part.repeat(size / Buffer.byteLength(part)));
-    const reading = extractor.extract(source("a.txt", bytes));
+    const given = part.repeat(size / Buffer.byteLength(part));
+    const reading = extractor.extract(source("a.txt", given));
     expect(await turnsDuring(reading)).toBeGreaterThan(20);
     const { text, passages } = await reading;
-    expect(Buffer.byteLength(text)).toBe(bytes.length);
+    expect(text === given).toBe(true);
     expect(passages.at(-1)!.end).toBe(text.trimEnd().length);
   });
 

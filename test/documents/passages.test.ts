@@ -48,18 +48,29 @@ describe("passages", () => {
   test("cut a long paragraph between sentences, wrapped lines or not", () => {
     const four = sentence.repeat(4).trim();
     expect(passagesOf(readText(sentence.repeat(9)))).toEqual([four, four, sentence.trim()]);
-    const wrapped = "The quick brown fox\njumps over the\nlazy dog. ";
-    const fourWrapped = wrapped.repeat(3).trim();
-    expect(passagesOf(readText(wrapped.repeat(9)))).toEqual([fourWrapped, fourWrapped, fourWrapped]);
+    // A line more would fit.
+    const wrapped = "The quick brown fox\njumps over the\nlazy dog. ".repeat(2).trim();
+    const room = { tokensMax: countTokens(`${wrapped} The quick brown fox\njumps over`) };
+    const text = readText(`${wrapped} ${wrapped}`);
+    expect(quotes(text, toPassages(text, room))).toEqual([wrapped, wrapped]);
   });
 
   test("cut a long sentence between words, and a long word between characters", () => {
     const words = "word ".repeat(100).trim();
     for (const quote of passagesOf(readText(words))) expect(quote).toMatch(/^word( word)*$/);
     const emoji = "😀".repeat(300);
-    const parts = passagesOf(readText(emoji));
-    expect(parts.join("")).toBe(emoji);
-    for (const part of parts) expect(part.isWellFormed()).toBe(true);
+    // So long that the segmenter gets it in parts, which must not end within a pair either.
+    for (let before = 0; before < 24; before++) {
+      const structured = readText("漢".repeat(before) + emoji.repeat(20));
+      const parts = quotes(structured, toPassages(structured, { tokensMax: 8 }));
+      expect(parts.join("")).toBe(structured.text);
+      expect(parts.filter((part) => !part.isWellFormed())).toEqual([]);
+    }
+  });
+
+  test("stay within the budget where parts have more tokens together than one by one", () => {
+    const structured = readText("B-bjyE9s.xwr0lasEze-pztxBub0ijlkcvtzn cb");
+    for (const { tokens } of toPassages(structured, { tokensMax: 8 })) expect(tokens).toBeLessThanOrEqual(8);
   });
 
   test("keep rows of tables and lines of code whole", () => {
@@ -113,11 +124,14 @@ describe("whatever a document holds", () => {
     fc.lorem({ maxCount: 3, mode: "sentences" }),
     fc.string({ unit: "grapheme", maxLength: 40 }),
     fc.string({ unit: "binary", maxLength: 20 }),
+    fc.string({ unit: fc.constantFrom(..."abcdeXYZ'019 .-"), maxLength: 40 }),
     fc.constantFrom(
       "\n",
       "\n\n",
       " \t ",
       "# ",
+      "\n***\n",
+      "\n[a]: b\n",
       "\n## Title\n",
       "\n- item\n",
       "\n```\n",

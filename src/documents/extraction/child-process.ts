@@ -28,6 +28,7 @@ export class ChildProcess {
   readonly #process: Bun.Subprocess<"pipe", "pipe", "ignore">;
   readonly #answers: AsyncGenerator<ExtractionAnswer, void>;
   #timer: Timer | undefined;
+  #isNew = true;
 
   constructor(readonly limits: ExtractionLimits) {
     this.#process = Bun.spawn(command, {
@@ -41,17 +42,24 @@ export class ChildProcess {
     this.#answers = this.#read();
   }
 
-  /** Reads a document; `isReady` is to follow. @throws document_unreadable, unsupported_media_type, payload_too_large, internal */
-  async extract({ bytes, name, media_type }: Source): Promise<ReadDocument> {
+  /**
+   * Reads a document; `isReady` is to follow. Null where the process ended while it waited for a document.
+   * @throws document_unreadable, unsupported_media_type, payload_too_large, internal
+   */
+  async extract({ bytes, name, media_type }: Source): Promise<ReadDocument | null> {
     this.#timer = setTimeout(() => this.kill(), (this.limits.documentSecondsMax + graceSeconds) * 1000);
     const request: ExtractionRequest = { name, media_type, bytes: bytes.length, limits: this.limits };
     // What can't be written is told by the missing answer.
     void this.#write(request, bytes).catch(() => this.kill());
     let text = "";
     const passages: Passage[] = [];
-    for (;;) {
+    for (let isFirst = true; ; isFirst = false) {
       const answer = await this.#next();
-      if (answer === null) throw unreadable("The document can't be read.", await this.#howItEnded());
+      if (answer === null) {
+        // Nobody can tell whether it was this document; a new process will.
+        if (isFirst && !this.#isNew) return null;
+        throw unreadable("The document can't be read.", await this.#howItEnded());
+      }
       if ("text" in answer) text += answer.text;
       else if ("passages" in answer) passages.push(...answer.passages);
       else if ("done" in answer) return { media_type: answer.done.media_type, text, passages };
@@ -64,6 +72,7 @@ export class ChildProcess {
     const answer = await this.#next();
     if (answer === null) await this.#process.exited;
     clearTimeout(this.#timer);
+    this.#isNew = false;
     return answer !== null;
   }
 
@@ -71,11 +80,6 @@ export class ChildProcess {
   async kill(): Promise<void> {
     this.#process.kill("SIGKILL");
     await this.#process.exited;
-  }
-
-  /** Whether it has ended. */
-  get hasEnded(): boolean {
-    return this.#process.exitCode !== null || this.#process.signalCode !== null;
   }
 
   async #howItEnded(): Promise<string> {

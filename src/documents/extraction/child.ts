@@ -2,11 +2,13 @@
  * The process that reads documents. Its worker does the reading; its main thread watches, and ends the process when a
  * document takes too long or too much memory, and when the service that started it is gone.
  */
-import { constants, setPriority } from "node:os";
+import { setPriority } from "node:os";
 import type { ExtractionAnswer, ExtractionRequest, WorkerAnswer, WorkerRequest } from "./messages.ts";
 import { StdinReader } from "./stdin-reader.ts";
 
 const watchMs = 20;
+/** A third of the share that others get where all are busy: less, and a busy machine would refuse documents. */
+const niceness = 5;
 /** A process that has grown beyond this part of what it may have reads no other document. */
 const reusablePart = 0.5;
 /** For the last words to be read. */
@@ -21,8 +23,8 @@ const stdout = Bun.stdout.writer();
 
 /** Reads documents from stdin and answers on stdout, until stdin ends. */
 export async function runExtractionChild(): Promise<void> {
-  // Streams come first. Threads that start from here on inherit it.
-  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+  // Streams come first; threads that start from here on inherit it.
+  setPriority(niceness);
   const stdin = new StdinReader(end);
   const worker = new Worker(workerUrl);
   for (;;) {
