@@ -4,7 +4,7 @@ import { zipSync } from "fflate";
 import { Extractor } from "../../src/documents/extractor.ts";
 import { refusalOf, source } from "../support/documents.ts";
 import { docxBomb, docxOf, docxParts, lyingDocx, paragraph } from "../support/docx.ts";
-import { encryptedPdf, pageObjects, pdfBomb, pdfOf, pdfWith } from "../support/pdf.ts";
+import { cmapPdf, encryptedPdf, pageObjects, pdfBomb, pdfOf, pdfWith } from "../support/pdf.ts";
 import { testMsMax } from "../support/service.ts";
 
 /** Readers have a low priority: where the machine is busy, large documents take many times as long. */
@@ -45,6 +45,11 @@ describe("a PDF is refused that", () => {
       "The PDF is damaged.",
     ],
     ["shows no text, like a scan", pdfOf(page("0 0 10 10 re f")), "The PDF holds no text: it may be a scan."],
+    [
+      "has text that would be left out",
+      cmapPdf(),
+      "The PDF has text in an older Chinese, Japanese or Korean encoding, which can't be read.",
+    ],
     [
       "has a page tree that holds itself",
       pdfOf([

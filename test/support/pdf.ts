@@ -76,6 +76,25 @@ export const encryptedPdf = (): Buffer =>
     `/Encrypt 6 0 R /ID [<${"c3".repeat(16)}> <${"c3".repeat(16)}>]`,
   );
 
+/** A PDF with Japanese text whose characters only a predefined CMap tells, and some English. */
+export function cmapPdf(): Buffer {
+  const shown = "BT /F 10 Tf 72 700 Td <65e5672c8a9e> Tj ET BT /G 10 Tf 72 600 Td (English) Tj ET";
+  const [catalog, pages, latin, page, content] = pageObjects([
+    { dictionary: "", stream: Buffer.from(shown) },
+  ]);
+  return pdfOf([
+    catalog!,
+    pages!,
+    "<< /Type /Font /Subtype /Type0 /BaseFont /Mincho /Encoding /UniJIS-UCS2-H /DescendantFonts [7 0 R] >>",
+    (page as string).replace("/F 3 0 R", "/F 3 0 R /G 6 0 R"),
+    content!,
+    latin!,
+    "<< /Type /Font /Subtype /CIDFontType0 /BaseFont /Mincho /FontDescriptor 8 0 R " +
+      "/CIDSystemInfo << /Registry (Adobe) /Ordering (Japan1) /Supplement 2 >> >>",
+    "<< /Type /FontDescriptor /FontName /Mincho /Flags 4 >>",
+  ]);
+}
+
 /** A PDF of a megabyte with a page whose content is a gigabyte of zeros. */
 export function pdfBomb(): Buffer {
   const [zlib, end] = [Buffer.from([0x78, 0x9c]), Buffer.from([0x03, 0x00])];

@@ -8,7 +8,8 @@ import { type Line, layOut } from "./pdf-layout.ts";
 
 /** @throws document_unreadable, payload_too_large */
 export async function readPdf(bytes: Uint8Array, charsMax: number): Promise<Structured> {
-  const pdf = await open(bytes);
+  const missing = new Set<string>();
+  const pdf = await open(bytes, missing);
   const pages: Line[][] = [];
   let chars = 0;
   for (let number = 1; number <= pdf.numPages; number++) {
@@ -18,18 +19,36 @@ export async function readPdf(bytes: Uint8Array, charsMax: number): Promise<Stru
     pages.push(lines);
   }
   await pdf.loadingTask.destroy();
+  // Its text was left out, and the rest would pass for all of it.
+  if (missing.has(characterMap))
+    throw unreadable(
+      "The PDF has text in an older Chinese, Japanese or Korean encoding, which can't be read.",
+    );
   if (chars === 0) throw unreadable("The PDF holds no text: it may be a scan.");
   return layOut(pages, charsMax);
 }
 
-async function open(bytes: Uint8Array): Promise<PDFDocumentProxy> {
+/** What pdf.js calls the tables that older Chinese, Japanese and Korean fonts need; this program has none. */
+const characterMap = "cMapUrl";
+
+/** @param missing gets the kinds of files that pdf.js asks for in vain, while it opens the document or later */
+async function open(bytes: Uint8Array, missing: Set<string>): Promise<PDFDocumentProxy> {
   // pdf.js would make do with what is there, and nobody would know what is missing.
   if (Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).lastIndexOf("%%EOF") < 0) {
     throw unreadable("The PDF is cut off.");
   }
   try {
     // A copy, because pdf.js takes what it is given away from its owner.
-    return await getDocumentProxy(new Uint8Array(bytes), { verbosity: 0 });
+    return await getDocumentProxy(new Uint8Array(bytes), {
+      verbosity: 0,
+      useWorkerFetch: false,
+      BinaryDataFactory: class {
+        async fetch({ kind }: { kind: string }): Promise<Uint8Array> {
+          missing.add(kind);
+          throw new Error(`there is no ${kind}`);
+        }
+      },
+    });
   } catch (error) {
     if (error instanceof Error && error.name === "PasswordException") {
       throw unreadable("The PDF is encrypted.", error.name);
