@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import type { ChatResponse, Turn } from "../../src/chat/schema.ts";
 import type { Conversation } from "../../src/conversations/schema.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
-import { cpuMsOf, descriptorsOf, memoryOf } from "../support/process.ts";
+import { cpuMsOf, descriptorsOf, memoryOf } from "../support/processes.ts";
 import { type Service, startService, until } from "../support/service.ts";
 import { readTranscript } from "../support/sse.ts";
 import { holdTurn, turnOf, wholeTurn } from "../support/turns.ts";

@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { createParser } from "eventsource-parser";
 import type { ChatResponse } from "../../src/chat/schema.ts";
 import { startModelServer } from "../support/model-server.ts";
-import { descriptorsOf } from "../support/process.ts";
+import { descriptorsOf } from "../support/processes.ts";
 import { parseAnswer } from "../support/raw-client.ts";
 import { startService, until } from "../support/service.ts";
 import { conversationOf, seededRandom, turnOf } from "../support/turns.ts";

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Problem } from "../../src/http/problem.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
-import { cpuMsOf } from "../support/process.ts";
+import { cpuMsOf } from "../support/processes.ts";
 import { connect, type RawConnection } from "../support/raw-client.ts";
 import { type Service, startService, until } from "../support/service.ts";
 import { readTranscript, type StartData, sseEvents } from "../support/sse.ts";

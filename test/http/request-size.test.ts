@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { ChatResponse } from "../../src/chat/schema.ts";
 import type { Problem } from "../../src/http/problem.ts";
-import { memoryOf } from "../support/process.ts";
+import { memoryOf } from "../support/processes.ts";
 import { connect, parseAnswer, type RawAnswer, rawRequest } from "../support/raw-client.ts";
 import { type Service, startService, testMsMax, until } from "../support/service.ts";
 

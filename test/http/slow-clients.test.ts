@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createParser } from "eventsource-parser";
 import type { ChatResponse } from "../../src/chat/schema.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
-import { descriptorsOf, memoryOf } from "../support/process.ts";
+import { descriptorsOf, memoryOf } from "../support/processes.ts";
 import { connect, parseAnswer, type RawConnection } from "../support/raw-client.ts";
 import { type Service, startService, until } from "../support/service.ts";
 import { connectSlowly, type SlowReader } from "../support/slow-reader.ts";
@@ -15,6 +15,8 @@ setDefaultTimeout(60_000);
 
 const env = {
   PARLEY_BODY_SECONDS_MAX: "2",
+  // As large as any other body, so that it has no more time either.
+  PARLEY_DOCUMENT_BYTES_MAX: "1048576",
   // The least that can be set.
   PARLEY_CONNECTION_IDLE_SECONDS: "8",
   PARLEY_REPLY_CHARS_MAX: "10000000",
@@ -63,7 +65,7 @@ test.concurrent.each([
   ["comes in a chunk a byte a second", "transfer-encoding: chunked", "400\r\n", body],
   ["never ends its chunks", "transfer-encoding: chunked", `${body.length.toString(16)}\r\n${body}\r\n`, ""],
 ])("a body that %s is refused in time, and nothing of it is done", async (_what, head, part, rest) => {
-  const paths = ["/v1/chat", "/v1/chat/stream", "/v1/turns", "/v1/conversations"];
+  const paths = ["/v1/chat", "/v1/chat/stream", "/v1/turns", "/v1/conversations", "/v1/documents"];
   const answers = await Promise.all(
     paths.map(async (path) => dribble(await connect(service.port), post(path, head, part), rest)),
   );

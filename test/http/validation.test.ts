@@ -7,7 +7,7 @@ import type { Fault } from "../../src/errors.ts";
 import type { Problem } from "../../src/http/problem.ts";
 import type { ExportedUser } from "../../src/users/schema.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
-import { memoryOf } from "../support/process.ts";
+import { memoryOf } from "../support/processes.ts";
 import { connect, parseAnswer, rawRequest } from "../support/raw-client.ts";
 import { type Service, startService, testMsMax, until } from "../support/service.ts";
 
