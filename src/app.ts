@@ -24,15 +24,17 @@ export interface AppServices extends ChatServices, ConversationServices, Documen
   readonly localOnly: boolean;
 }
 
-/** Documents are larger than other bodies: they get so many times as long to arrive. */
-const uploadPatience = 10;
-
 /** What probes ask: answered under any load. */
 const probe = /^https?:\/\/[^/]*\/(health|ready)(\?|$)/;
 
 /** @param requestsOpen counts the requests that are being read, worked on or streamed, the current one included */
 export function createApp(services: AppServices, requestsOpen: () => number = () => 0) {
   const { log, limits, localOnly, authenticate } = services;
+  const bodyLimits = { bytesMax: limits.bodyBytesMax, secondsMax: limits.bodySecondsMax };
+  const uploadLimits = {
+    bytesMax: limits.documentBytesMax,
+    secondsMax: limits.bodySecondsMax * Math.ceil(limits.documentBytesMax / limits.bodyBytesMax),
+  };
   const app = new Elysia({ normalize: false })
     .onRequest(({ request, set }) => {
       set.headers[requestIdHeader] = requestIdOf(request);
@@ -51,11 +53,8 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     .onParse({ as: "global" }, ({ request, route }) => {
       // Nothing is read from strangers; the routes that take a body all need a principal.
       authenticate(request);
-      const { bodySecondsMax: secondsMax, bodyBytesMax, documentBytesMax } = limits;
-      if (takesUpload(route)) {
-        return readUpload(request, { bytesMax: documentBytesMax, secondsMax: secondsMax * uploadPatience });
-      }
-      return readJsonBody(request, { bytesMax: bodyBytesMax, secondsMax });
+      if (takesUpload(route)) return readUpload(request, uploadLimits);
+      return readJsonBody(request, bodyLimits);
     })
     .onBeforeHandle({ as: "global" }, ({ request }) => {
       const faults = requestFaults(request);

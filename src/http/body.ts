@@ -7,8 +7,9 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 const depthMax = 32;
 const valuesMax = 10_000;
 
-/** Chunks of a body that doesn't tell its size: each costs as much time and memory as a hundred bytes. */
-const chunksMax = 20_000;
+/** Small chunks of a body that doesn't tell its size: each costs as much time and memory as hundreds of bytes. */
+const smallChunksMax = 20_000;
+const smallChunkBytes = 256;
 
 export interface BodyLimits {
   readonly bytesMax: number;
@@ -65,10 +66,12 @@ export async function readBytes(request: Request, { bytesMax, secondsMax }: Body
   if (declared > bytesMax) throw tooLarge(`${bytesMax} bytes`);
   const arriving = declared > 0 ? request.bytes() : readChunks(request.body, bytesMax);
   const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
+  const tell = (): void => {
     const detail = `The body did not arrive within ${secondsMax} s.`;
     reject(new AppError("invalid_request", { detail, headers: { connection: "close" } }));
-  }, secondsMax * 1000);
+  };
+  // setTimeout turns a delay beyond 31 bits into 1 ms.
+  const timer = setTimeout(tell, Math.min(secondsMax * 1000, 2 ** 31 - 1));
   try {
     return await Promise.race([arriving, late]);
   } catch (error) {
@@ -86,7 +89,8 @@ async function readChunks(body: ReadableStream<Uint8Array>, bytesMax: number): P
   for await (const chunk of body) {
     size += chunk.byteLength;
     if (size > bytesMax) throw tooLarge(`${bytesMax} bytes`);
-    if (chunks.push(chunk) > chunksMax) throw tooLarge(`${chunksMax} chunks`);
+    const small = chunks.push(chunk) - size / smallChunkBytes;
+    if (small > smallChunksMax) throw tooLarge(`${smallChunksMax} small chunks`);
   }
   return Buffer.concat(chunks);
 }
