@@ -5,10 +5,15 @@ import { deu, eng, fra, ita, jpn, nld, por, spa, zho } from "stopword";
 /** A question's terms at most: more tell no more, and each costs a look-up. */
 const termsMax = 24;
 
+/** Small words that the lists don't have: forms of theirs, and what questions begin with. */
+const missingWords =
+  "does doing done having doesn didn don isn aren wasn won shall whose whom when why its she us hers ours yours theirs " +
+  "just let say said please tell know want need bitte sag weißt";
+
 const smallWords = new Set(
   [eng, deu, fra, spa, ita, por, nld, zho, jpn]
     .flat()
-    .concat("please tell know want need bitte sag weißt".split(" "))
+    .concat(missingWords.split(" "))
     // As `cutWords` leaves them.
     .map((word) =>
       word
