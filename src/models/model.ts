@@ -37,6 +37,13 @@ export interface Grounding {
   passages: PromptPassage[];
 }
 
+/** The JSON that a reply is to be, as a JSON Schema. */
+export interface ResponseFormat {
+  /** Letters, digits, `_` and `-`. */
+  name: string;
+  schema: Record<string, unknown>;
+}
+
 export interface ModelRequest {
   /** The model asked for; null means the configured one. */
   model: string | null;
@@ -46,6 +53,8 @@ export interface ModelRequest {
   temperature: number | null;
   /** Tokens of the reply at most; null leaves it to the model. */
   max_tokens: number | null;
+  /** Asked for where the server knows how to keep to it: the prompt has to say it too, and the reply may be anything. */
+  response_format?: ResponseFormat;
 }
 
 export type FinishReason = "stop" | "length" | "content_filter";

@@ -25,6 +25,7 @@ const errorBytesMax = 64 * 1024;
 /** What a server doesn't understand, learnt from its refusals and remembered for as long as the process lives. */
 interface Dialect {
   streamOptions: boolean;
+  responseFormat: boolean;
   maxTokens: "max_tokens" | "max_completion_tokens";
 }
 
@@ -45,6 +46,7 @@ export function openAiCompatible(
   const isOpenAi = hostname === "api.openai.com" || hostname.endsWith(".api.openai.com");
   const dialect: Dialect = {
     streamOptions: true,
+    responseFormat: true,
     maxTokens: isOpenAi ? "max_completion_tokens" : "max_tokens",
   };
   let envelope: Promise<Envelope> | undefined;
@@ -127,6 +129,10 @@ function paramsOf(
     messages: request.messages,
     stream: true,
     ...(dialect.streamOptions && { stream_options: { include_usage: true } }),
+    ...(dialect.responseFormat &&
+      request.response_format && {
+        response_format: { type: "json_schema", json_schema: { ...request.response_format, strict: true } },
+      }),
     ...(request.temperature !== null && { temperature: request.temperature }),
     ...(request.max_tokens !== null && { [dialect.maxTokens]: request.max_tokens }),
   };
@@ -137,6 +143,7 @@ function learn(spoken: Dialect, error: unknown): Partial<Dialect> | null {
   if (!(error instanceof APIError) || (error.status !== 400 && error.status !== 422)) return null;
   const words = `${error.param} ${error.message}`;
   if (spoken.streamOptions && /stream_options|include_usage/.test(words)) return { streamOptions: false };
+  if (spoken.responseFormat && /response_format|json_schema/.test(words)) return { responseFormat: false };
   if (spoken.maxTokens === "max_tokens" && /max_completion_tokens/.test(words)) {
     return { maxTokens: "max_completion_tokens" };
   }
