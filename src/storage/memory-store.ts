@@ -158,6 +158,7 @@ export interface MemoryStore {
    * the cap (of which the new ones are none), and marks the turn that they come from as remembered; gives those that
    * were saved. Does nothing a second time for the same turn, nor where the turn's user was cut off since.
    * @param turnId null where they come through the API
+   * @param nowMs when they were said
    */
   saveMemories(
     user: UserScope,

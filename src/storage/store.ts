@@ -232,7 +232,10 @@ export interface Store extends MemoryStore, DocumentStore {
   checkpointReplies(checkpoints: Checkpoint[]): Promise<void>;
   /** Keeps the running turns of an instance its own until a time. */
   renewLeases(instanceId: string, leaseUntil: number): Promise<void>;
-  /** Ends a running turn of an instance; false where it isn't running any more, and then nothing was changed. */
+  /**
+   * Ends a running turn of an instance; false where it isn't running any more, and then nothing was changed. Memories
+   * that its receipt tells were chosen because they fit the message count as used.
+   */
   endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
   /** The turns that other, dead instances left running, each with the instance that ran it. */
   orphans(instanceId: string): Promise<{ turn: TurnRecord; instance_id: string }[]>;

@@ -107,7 +107,9 @@ describe("the body", () => {
     );
     for (const answer of refused) {
       expect(answer.status).toBe(413);
-      expect((JSON.parse(answer.body) as Problem).detail).toBe("The body may have at most 20000 small chunks.");
+      expect((JSON.parse(answer.body) as Problem).detail).toBe(
+        "The body may have at most 20000 small chunks.",
+      );
     }
     expect(memoryOf(service.pid) - before).toBeLessThan(100 * bytesMax);
   });

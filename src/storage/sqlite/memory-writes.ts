@@ -25,11 +25,14 @@ export function createMemoryWrites(db: Database) {
     values ($id, $user_n, $text, $kind, $slot, $tokens, $source_message_id, $now, $now)`);
   const supersede = statement(`update memories set superseded_by = $by, updated_at = $now
     where user_n = $user_n and (id = $id or slot = $slot) and id <> $by and superseded_by is null`);
-  // What was superseded goes first; then, of what was there before, what was least and longest not used.
+  // What was superseded goes first; then what was of least use, which a month without use halves. What has just come
+  // stays, or else nothing new would get in where everything else was of use once.
   const dropBeyond = statement(`delete from memories where n in (select n from memories where user_n = $user_n
-    order by superseded_by is not null, n <= $last, uses desc, coalesce(used_at, created_at) desc, n desc
+    order by superseded_by is not null, n < $first_new,
+      (uses + 1.0) / (1 + max(0, $now - coalesce(used_at, created_at)) / 2592000.0) desc, n desc
     limit -1 offset $max)`);
-  const lastMemory = statement("select max(n) as n from memories");
+  const use = statement(`update memories set uses = uses + 1, used_at = $now
+    where user_n = $user_n and id in (select value from json_each($ids))`);
   const remembered = statement(`update turns set to_remember = 0 where id = $turn_id and to_remember = 1
     and exists (select 1 from messages m join conversations c on c.n = m.conversation_n
       where m.n = turns.n and c.user_n = $user_n) returning n`);
@@ -81,12 +84,22 @@ export function createMemoryWrites(db: Database) {
       if (memories.length === 0) return [];
       const now = Math.floor(nowMs / 1000);
       const user_n = ensureUser(user.workspace_id, user.user_id, now);
-      const last = lastMemory.get({})?.n ?? 0;
+      let first_new: number | null = null;
       for (const { id, text, kind, slot, tokens, source_message_id, supersedes } of memories) {
-        insertMemory.run({ id, user_n, text, kind, slot, tokens, source_message_id, now });
+        const { lastInsertRowid } = insertMemory.run({
+          id,
+          user_n,
+          text,
+          kind,
+          slot,
+          tokens,
+          source_message_id,
+          now,
+        });
+        first_new ??= Number(lastInsertRowid);
         for (const old of [...supersedes, null]) supersede.run({ user_n, id: old, slot, by: id, now });
       }
-      dropBeyond.run({ user_n, last, max: memoriesMax });
+      dropBeyond.run({ user_n, max: memoriesMax, first_new, now });
       return memories.flatMap(({ id }) => reads.memory(user, id) ?? []);
     },
 
@@ -109,5 +122,10 @@ export function createMemoryWrites(db: Database) {
     },
   };
 
-  return { operations, ensureUser };
+  /** Counts that memories were of use to a turn. */
+  function useMemories(user_n: number, ids: readonly string[], now: number): void {
+    if (ids.length > 0) use.run({ user_n, ids: JSON.stringify(ids), now });
+  }
+
+  return { operations, ensureUser, useMemories };
 }

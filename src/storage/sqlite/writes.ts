@@ -31,7 +31,7 @@ export type Writes = ReturnType<typeof createWrites>["operations"];
 export function createWrites(db: Database) {
   const reads = createReads(db);
   const memory = createMemoryWrites(db);
-  const { ensureUser } = memory;
+  const { ensureUser, useMemories } = memory;
   const erase = createEraseWrites(db, complete);
   const documents = createDocumentWrites(db, ensureUser);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
@@ -221,6 +221,13 @@ export function createWrites(db: Database) {
         tokens: end.response_tokens,
       })!;
       const { user_n } = finishConversation.get({ n: reply.conversation_n!, tokens: total_tokens, now })!;
+      const inPrompt = end.receipt?.chosen.filter(({ section }) => section === "memories") ?? [];
+      const ofUse = inPrompt.filter(({ score }) => score !== null && score > 0);
+      useMemories(
+        user_n as number,
+        ofUse.map(({ id }) => id),
+        now,
+      );
       const scope = ended.use_memory === 1 ? userToken(user_n as number) : "";
       const message = messageText.get({ n: ended.user_message_n! })!;
       toIndex.push({ n: ended.user_message_n as number, scope, words: cutWords(message.content as string) });
