@@ -1,7 +1,7 @@
 /** The model that needs no network: it quotes what it can find, and says plainly where it finds nothing. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { enclosed, idf, rank } from "../search/bm25f.ts";
-import { stemsOf, termsOf } from "../search/terms.ts";
+import { stemOf, stemsOf, termsOf } from "../search/terms.ts";
 import { cutWords } from "../search/words.ts";
 import type { Grounding, Model, ModelPiece, ModelRequest, PromptMessage } from "./model.ts";
 import { countTokens } from "./tokens.ts";
@@ -40,6 +40,7 @@ export function embedded(): Model {
 
 /** Something that was found: what it is, its text, and how much of the question it holds. */
 interface Finding {
+  source: "memory" | "passage" | PromptMessage["role"];
   introduction: string;
   text: string;
   coverage: number;
@@ -52,6 +53,7 @@ function answer({ messages, grounding }: ModelRequest): string {
     .filter(({ coverage }) => coverage >= coverageMin)
     // Equals stay in order: who the user is, documents, what was said.
     .sort((a, b) => b.coverage - a.coverage)
+    .filter(saysMore(question))
     .slice(0, findingsMax);
   if (findings.length === 0) {
     return `I found nothing about this. ${noModel}`;
@@ -59,15 +61,35 @@ function answer({ messages, grounding }: ModelRequest): string {
   return findings.map(({ introduction, text }) => `${introduction}\n\n${quote(text)}`).join("\n\n");
 }
 
+/** What a user said isn't quoted beside a memory that tells as much: it may be what the memory superseded. */
+function saysMore(question: string): (finding: Finding, index: number, all: Finding[]) => boolean {
+  const asked = termsOf(cutWords(question));
+  const heldOf = (text: string): Set<string> => {
+    const words = cutWords(text).split(" ");
+    const held = new Set([...words, ...words.map(stemOf)]);
+    return new Set(asked.flatMap(({ word, stem }) => (held.has(word) || held.has(stem) ? stem : [])));
+  };
+  return ({ source, text }, _, all) =>
+    source !== "user" ||
+    !all.some((other) => other.source === "memory" && heldOf(text).isSubsetOf(heldOf(other.text)));
+}
+
 function grounded({ memories, passages, recalled }: Grounding): Finding[] {
   return [
-    ...memories.map(({ text, coverage }) => ({ introduction: knownIntroduction, text, coverage })),
+    ...memories.map(({ text, coverage }) => ({
+      source: "memory" as const,
+      introduction: knownIntroduction,
+      text,
+      coverage,
+    })),
     ...passages.map(({ number, name, heading, quote, coverage }) => ({
+      source: "passage" as const,
       introduction: `${heading === "" ? name : `${name}, ${heading}`} says [${number}]:`,
       text: quote,
       coverage,
     })),
     ...recalled.map(({ role, content, created_at, coverage }) => ({
+      source: role,
       introduction: `${spokenBy(role)} on ${new Date(created_at * 1000).toISOString().slice(0, 10)}:`,
       text: content,
       coverage,
@@ -100,6 +122,7 @@ function inConversation(question: string, earlier: PromptMessage[]): Finding[] {
     .reverse();
   const terms = termsOf(cutWords(question)).map((term) => ({ ...term, idf: idf(1, units.length) }));
   return rank(terms, units, { heading: 0, context: 0 }).map(({ candidate: { message }, coverage }) => ({
+    source: message.role,
     introduction: earlierBy(message.role),
     text: message.content,
     coverage,
