@@ -64,6 +64,10 @@ export interface Config {
   /** Whether requests to models go through a proxy, as `fetch` does by these variables. */
   readonly throughProxy: boolean;
   readonly systemPrompt: string;
+  /** False: nothing is remembered beyond a conversation's window, as if every turn asked for no memory. */
+  readonly memory: boolean;
+  /** The model that draws memories and writes summaries, null for the one that answers; `embedded` needs none. */
+  readonly memoryModel: string | null;
   readonly apiKeys: readonly ApiKey[];
   readonly limits: Limits;
 }
@@ -132,16 +136,27 @@ export function loadConfig(env: Environment = process.env): Config {
     );
   }
 
+  const memory = (read("PARLEY_MEMORY") ?? "on").toLowerCase();
+  if (memory !== "on" && memory !== "off") faults.push("PARLEY_MEMORY must be on or off");
+
+  const models = readModels(read, url, faults);
+  const memoryModel = read("PARLEY_MEMORY_MODEL") ?? (models.length === 0 ? "embedded" : null);
+  if (models.length === 0 && memoryModel !== "embedded") {
+    faults.push("PARLEY_MEMORY_MODEL needs OPENAI_API_KEY or OPENAI_BASE_URL");
+  }
+
   const config: Config = {
     host,
     port: integer("PORT", 8000, 0, 65_535),
     dataDir: resolve(read("PARLEY_DATA_DIR") ?? "./data"),
     databaseUrl,
-    models: readModels(read, url, faults),
+    models,
     throughProxy: ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"].some(
       (name) => read(name) !== null,
     ),
     systemPrompt: env.PARLEY_SYSTEM_PROMPT ?? defaultSystemPrompt,
+    memory: memory === "on",
+    memoryModel,
     apiKeys,
     limits: Object.freeze(limits),
   };
@@ -216,6 +231,8 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_FALLBACK_API_KEYS", fallbacks.map(({ apiKey }) => mask(apiKey)).join(",") || "(unset)"],
     ["PARLEY_API_KEYS", config.apiKeys.map(({ role }) => `${role}:********`).join(",") || "(unset)"],
     ["PARLEY_SYSTEM_PROMPT", config.systemPrompt],
+    ["PARLEY_MEMORY", config.memory ? "on" : "off"],
+    ["PARLEY_MEMORY_MODEL", config.memoryModel ?? "(unset)"],
   ];
   for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
   return lines;

@@ -9,6 +9,9 @@ import type { Config } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
 import type { Log } from "./log.ts";
+import { BackgroundMemory } from "./memory/background.ts";
+import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
+import { summariseByModel } from "./memory/summary.ts";
 import { embedded } from "./models/embedded.ts";
 import type { Model } from "./models/model.ts";
 import { openAiCompatible } from "./models/openai-compatible.ts";
@@ -39,9 +42,12 @@ export async function createServices(config: Config, log: Log): Promise<Services
       if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
     },
   });
+  const model = createModel(config, log);
+  const memory = createMemory(config, model, store, log);
   const turns = new RunningTurns({
     store,
-    model: createModel(config, log),
+    model,
+    memory,
     log,
     instanceId: `inst_${Bun.randomUUIDv7()}`,
     systemPrompt: new SystemPrompt(config.systemPrompt),
@@ -49,6 +55,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
+  memory.start();
   const forgetting = forgetIdempotencyKeys(store, log);
   const library = new DocumentLibrary({
     store,
@@ -69,7 +76,10 @@ export async function createServices(config: Config, log: Log): Promise<Services
     readiness: new Readiness(store),
     log,
     localOnly: config.apiKeys.length === 0,
-    stop: () => turns.close(limits.shutdownSeconds),
+    async stop() {
+      await turns.close(limits.shutdownSeconds);
+      await memory.close();
+    },
     async close() {
       clearInterval(forgetting);
       await library.close();
@@ -84,6 +94,18 @@ function createModel({ models, limits, throughProxy }: Config, log: Log): Model 
     models.map((target) => openAiCompatible(target, limits, { throughProxy })),
     { log },
   );
+}
+
+function createMemory(config: Config, model: Model, store: Store, log: Log): BackgroundMemory {
+  const { limits, memory, memoryModel } = config;
+  const ways =
+    memoryModel === "embedded"
+      ? { drawing: drawByPatterns, summarising: null }
+      : {
+          drawing: drawByModel(model, memoryModel, limits.memoryTokens),
+          summarising: summariseByModel(model, memoryModel),
+        };
+  return new BackgroundMemory(memory, { store, log, limits, ...ways });
 }
 
 function forgetIdempotencyKeys(store: Store, log: Log): Timer {

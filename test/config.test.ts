@@ -21,6 +21,8 @@ describe("the defaults", () => {
       databaseUrl: null,
       models: [],
       systemPrompt: "You are a helpful assistant.",
+      memory: true,
+      memoryModel: "embedded",
       apiKeys: [],
       limits: {
         turnSecondsMax: 600,
@@ -37,6 +39,11 @@ describe("the defaults", () => {
         messageCharsMax: 32_000,
         replyCharsMax: 1_000_000,
         windowTokens: 4_000,
+        summaryTokens: 500,
+        memoryTokens: 500,
+        recallTokens: 800,
+        passageTokens: 2_000,
+        memoriesMax: 500,
       },
     });
   });
@@ -216,6 +223,27 @@ describe("models", () => {
   });
 });
 
+describe("memory", () => {
+  test("is on, and worked on by the model that answers, unless another is named", () => {
+    expect(loadConfig({ OPENAI_API_KEY: "sk-x" })).toMatchObject({ memory: true, memoryModel: null });
+    const named = loadConfig({ OPENAI_API_KEY: "sk-x", PARLEY_MEMORY_MODEL: "small", PARLEY_MEMORY: "ON" });
+    expect(named).toMatchObject({ memory: true, memoryModel: "small" });
+  });
+
+  test("without a language model is worked on by patterns, and by no model that can't be asked", () => {
+    expect(loadConfig({ PARLEY_MODEL: "embedded", OPENAI_API_KEY: "sk-x" }).memoryModel).toBe("embedded");
+    expect(faultsOf({ PARLEY_MEMORY_MODEL: "small" })).toHaveLength(1);
+    expect(faultsOf({ PARLEY_MEMORY_MODEL: "embedded" })).toEqual([]);
+  });
+
+  test("can be switched off, and not in other words", () => {
+    expect(loadConfig({ PARLEY_MEMORY: "off" }).memory).toBe(false);
+    for (const text of ["false", "0", "no", "offf"]) {
+      expect(faultsOf({ PARLEY_MEMORY: text })).toEqual(["PARLEY_MEMORY must be on or off"]);
+    }
+  });
+});
+
 describe("what is printed", () => {
   test("names every variable and masks every secret", () => {
     const config = loadConfig({
@@ -241,11 +269,13 @@ describe("what is printed", () => {
       "PARLEY_MODEL",
       "PARLEY_API_KEYS",
       "PARLEY_SYSTEM_PROMPT",
+      "PARLEY_MEMORY",
+      "PARLEY_MEMORY_MODEL",
     ]) {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      7 + Object.keys(config.limits).length,
+      9 + Object.keys(config.limits).length,
     );
   });
 });

@@ -5,6 +5,7 @@
 import type { Limits } from "../config.ts";
 import type { Log } from "../log.ts";
 import { digestOf } from "../memory/digest.ts";
+import { type Urgency, unfoldedMax } from "../memory/folding.ts";
 import { rankMemories } from "../memory/relevance.ts";
 import type { Grounding, PromptMessage } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
@@ -34,6 +35,8 @@ const recallCoverageMin = 0.12;
 const passageCoverageMin = 0.22;
 /** Part of a window that may be filled before the conversation's beginning is folded into its summary. */
 const foldShare = 0.75;
+/** So many messages out of the window and in no summary are folded without waiting for a model. */
+const betweenMax = 32;
 
 export interface ContextServices {
   readonly store: Store;
@@ -66,8 +69,8 @@ export interface TurnContext {
   citations: Citation[];
   memories_used: string[];
   receipt: Receipt;
-  /** Whether the conversation's beginning should be folded into its summary soon. */
-  foldSoon: boolean;
+  /** Whether the conversation's beginning should be folded into its summary. */
+  fold: Urgency | null;
 }
 
 /** Builds the context of a turn. What can't be searched right now is left out, and logged. */
@@ -163,7 +166,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
       ],
       dropped: [...memories.dropped, ...recalled.dropped, ...passages.dropped],
     },
-    foldSoon: conversation.between.length > 0 || tokens.window > limits.windowTokens * foldShare,
+    fold: urgencyOf(conversation, tokens.window, limits),
   };
 }
 
@@ -172,6 +175,17 @@ export const isRelevantMessage = ({ coverage }: RecalledMessage): boolean => cov
 
 /** Whether a passage that was found is about the question: only then it is cited. */
 export const isRelevantPassage = ({ coverage }: FoundPassage): boolean => coverage >= passageCoverageMin;
+
+function urgencyOf(
+  { window, between }: ConversationContext,
+  windowTokens: number,
+  limits: Limits,
+): Urgency | null {
+  if (between.length > betweenMax) return "now";
+  const isFull = windowTokens > limits.windowTokens * foldShare;
+  const isLong = window.length + between.length > unfoldedMax(limits);
+  return between.length > 0 || isFull || isLong ? "soon" : null;
+}
 
 const emptyConversation: ConversationContext = {
   summary: { text: "", tokens: 0, through_seq: 0 },

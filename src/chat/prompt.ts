@@ -1,4 +1,5 @@
 /** The words of a prompt: one system message, which many servers want to come first and alone, then the messages. */
+import { dateIn, quoted } from "../memory/prose.ts";
 import type { Grounding, PromptMessage, PromptPassage } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { Profile } from "../storage/memory-store.ts";
@@ -101,18 +102,3 @@ const passageLines = ({ number, name, heading, quote }: PromptPassage): string =
   `[${number}] ${oneLine(heading === "" ? name : `${name} > ${heading}`)}\n${quoted(quote)}`;
 
 const oneLine = (text: string): string => text.replace(/\s+/g, " ").trim();
-
-const quoted = (text: string): string => text.replace(/^/gm, "> ");
-
-const formats = new Map<string, Intl.DateTimeFormat>();
-
-/** A day as `2026-05-02`, where the user is. */
-function dateIn(timeZone: string, at: number): string {
-  let format = formats.get(timeZone);
-  if (format === undefined) {
-    // Swedish dates are ISO 8601's.
-    format = new Intl.DateTimeFormat("sv-SE", { timeZone, dateStyle: "short" });
-    formats.set(timeZone, format);
-  }
-  return format.format(at * 1000);
-}

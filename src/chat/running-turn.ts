@@ -1,4 +1,5 @@
 /** What a turn is while it runs: what it was started with, what it works with and how it may come out. */
+import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
 import type { ContextServices, TurnContext, TurnInput } from "./context.ts";
@@ -19,6 +20,7 @@ export interface RunningTurn {
 
 export interface TurnServices extends ContextServices {
   readonly model: Model;
+  readonly memory: BackgroundMemory;
   readonly instanceId: string;
 }
 

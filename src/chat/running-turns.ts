@@ -169,12 +169,14 @@ export class RunningTurns {
   }
 
   async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {
-    const { store, model, instanceId } = this.services;
+    const { store, model, memory, instanceId } = this.services;
     const { message, model: requested, temperature, max_tokens, collections, ...rest } = request;
+    const use_memory = request.use_memory && memory.enabled;
     const nowMs = Date.now();
     const message_tokens = countTokens(message);
     const started = await store.startTurn(scope, {
       ...rest,
+      use_memory,
       turn_id: newId("turn"),
       user_message_id: newId("message"),
       message_id: newId("message"),
@@ -200,7 +202,7 @@ export class RunningTurns {
         seq,
         message,
         message_tokens,
-        use_memory: request.use_memory,
+        use_memory,
         collections,
       },
       options: { model: requested, temperature, max_tokens },

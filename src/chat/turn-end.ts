@@ -13,7 +13,7 @@ const retryMs = 500;
 export function toEnd(
   { reply, input, turn }: RunningTurn,
   outcome: Outcome,
-  { model: port }: TurnServices,
+  { model: port, memory }: TurnServices,
 ): TurnEnd {
   const { status, finish_reason, error, usage: reported, context } = outcome;
   const response = reply.text;
@@ -41,7 +41,7 @@ export function toEnd(
     citations: context?.citations ?? [],
     memories_used: context?.memories_used ?? [],
     receipt: context?.receipt ?? null,
-    to_remember: input.use_memory && status !== "failed",
+    to_remember: input.use_memory && status !== "failed" && memory.mayHold(input.message),
     reply_recallable: port.writes,
   };
 }

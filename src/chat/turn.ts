@@ -7,11 +7,23 @@ import { buildContext } from "./context.ts";
 import type { AbortReason, Outcome, RunningTurn, TurnServices } from "./running-turn.ts";
 import { commitEnd, toEnd } from "./turn-end.ts";
 
-/** Runs a turn to its end, whatever happens; resolves when the end is committed and told to the watchers. */
+/**
+ * Runs a turn to its end, whatever happens; resolves when the end is committed and told to the watchers. What later
+ * turns remember of it is worked out in the background.
+ */
 export async function runTurn(running: RunningTurn, services: TurnServices): Promise<void> {
   const outcome = await streamReply(running, services);
   const end = toEnd(running, outcome, services);
   running.reply.end(await commitEnd(running, end, services));
+  const { turn, input } = running;
+  services.memory.turnEnded({
+    ...input,
+    turn_id: turn.id,
+    user_message_id: turn.user_message_id,
+    created_at: turn.created_at,
+    to_remember: end.to_remember,
+    fold: outcome.context?.fold ?? null,
+  });
 }
 
 /** Lets the model write the reply. Never throws: a failure is an outcome, and the text before it is kept. */

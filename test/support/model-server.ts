@@ -9,10 +9,13 @@
  *   model.status(429, { headers: { "Retry-After": "1" }, body: { error: { code: "rate_limit_exceeded" } } });
  *   const held = model.hold();   // held.send("text"); held.finish(); held.reset();
  *   model.to("Which one?").reply(["This one."]);
+ *   model.memory.reply(['{"memories": []}']);   // what is asked in the background has scripts of its own
  *
  * The HTTP is written by hand on sockets, because tests need to reset, hang and cut in the middle.
  */
 import type { ChatCompletionCreateParams } from "openai/resources/chat/completions";
+import { drawingInstructions } from "../../src/memory/drawing.ts";
+import { summaryInstructions } from "../../src/memory/summary.ts";
 import { type Connection, listen, type Reply } from "./raw-http.ts";
 
 export interface RecordedRequest {
@@ -98,6 +101,10 @@ export interface ModelServer extends Scripted {
   readonly url: string;
   /** The answers to requests whose last message is this one, in place of the others. */
   to(message: string): Scripted;
+  /** The answers to requests for memories, which are none of the others; without a script nothing is drawn. */
+  readonly memory: Scripted;
+  /** The same for summaries; without a script each is "A summary." */
+  readonly summary: Scripted;
   /** Connections that are open now. */
   readonly connections: number;
   /** Connections that were ever opened. */
@@ -233,6 +240,14 @@ function sendWhole(
 export function startModelServer(): ModelServer {
   const all = createScripted();
   const byMessage = new Map<string, ReturnType<typeof createScripted>>();
+  const memory = createScripted();
+  memory.scripted.default((model) => model.reply(['{"memories": []}']));
+  const summary = createScripted();
+  summary.scripted.default((model) => model.reply(["A summary."]));
+  const inBackground = new Map([
+    [drawingInstructions, memory],
+    [summaryInstructions, summary],
+  ]);
 
   const listener = listen((raw, connection) => {
     const path = raw.path.split("?")[0]!;
@@ -242,6 +257,11 @@ export function startModelServer(): ModelServer {
     }
     const body = JSON.parse(raw.body) as ChatCompletionCreateParams;
     const request: RecordedRequest = { ...raw, receivedMs, body };
+    const background = inBackground.get(String(body.messages[0]?.content));
+    if (background !== undefined) {
+      background.record(request);
+      return void background.next()(request, connection);
+    }
     const own = byMessage.get(String(body.messages.at(-1)?.content));
     all.record(request);
     own?.record(request);
@@ -251,6 +271,8 @@ export function startModelServer(): ModelServer {
   return {
     ...all.scripted,
     url: `http://127.0.0.1:${listener.port}/v1`,
+    memory: memory.scripted,
+    summary: summary.scripted,
     to(message) {
       const own = byMessage.get(message) ?? createScripted();
       byMessage.set(message, own);

@@ -141,7 +141,13 @@ export function serviceEnv(dataDir: string, { env, model }: ServiceOptions): Rec
     HOME: tmpdir(),
     PORT: "0",
     PARLEY_DATA_DIR: dataDir,
-    ...(model && { OPENAI_BASE_URL: model.url, OPENAI_API_KEY: "test", PARLEY_MODEL: testModel }),
+    // Background requests come to the model only where a test asks for them: PARLEY_MEMORY_MODEL: testModel.
+    ...(model && {
+      OPENAI_BASE_URL: model.url,
+      OPENAI_API_KEY: "test",
+      PARLEY_MODEL: testModel,
+      PARLEY_MEMORY_MODEL: "embedded",
+    }),
     ...env,
   };
 }

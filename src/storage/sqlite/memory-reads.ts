@@ -20,8 +20,11 @@ import {
   toMessage,
 } from "./rows.ts";
 
-/** Messages that fell between the summary and the window: normally none, or a few for a moment. */
-const betweenMax = 64;
+/**
+ * Messages that fell between the summary and the window: normally none, or a few for a moment. More than a conversation
+ * may have outside of its summary before that is written on.
+ */
+const betweenMax = 1_024;
 
 interface ProfileRow extends Omit<ProfileRecord, "metadata"> {
   metadata: string;

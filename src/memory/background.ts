@@ -1,0 +1,57 @@
+/**
+ * What is done for later turns after a turn has ended: memories are drawn from it, and the conversation's beginning is
+ * folded into its summary. Nothing here delays or fails a turn.
+ */
+import type { TurnToRemember } from "../storage/memory-store.ts";
+import type { Drawing } from "./drawing.ts";
+import { Folding, type FoldingServices, type Urgency } from "./folding.ts";
+import { Remembering, type RememberingOptions } from "./remembering.ts";
+
+export interface EndedTurn extends TurnToRemember {
+  conversation_id: string;
+  /** As it was committed with the turn's end. */
+  to_remember: boolean;
+  fold: Urgency | null;
+}
+
+export interface BackgroundServices extends FoldingServices {
+  readonly drawing: Drawing;
+}
+
+export class BackgroundMemory {
+  readonly #folding: Folding;
+  readonly #remembering: Remembering;
+  readonly #drawing: Drawing;
+
+  /** @param enabled false: nothing is remembered, as if every turn asked for that */
+  constructor(
+    readonly enabled: boolean,
+    services: BackgroundServices,
+    options: RememberingOptions = {},
+  ) {
+    this.#folding = new Folding(services);
+    this.#remembering = new Remembering(services, options);
+    this.#drawing = services.drawing;
+  }
+
+  /** Whether a turn with this message is to be remembered: with patterns alone most say nothing that could be. */
+  mayHold(message: string): boolean {
+    return this.enabled && this.#drawing.mayFind(message);
+  }
+
+  /** Begins with what earlier processes left undone. */
+  start(): void {
+    if (this.enabled) this.#remembering.start();
+  }
+
+  turnEnded({ fold, to_remember, conversation_id, ...turn }: EndedTurn): void {
+    if (!this.enabled) return;
+    if (to_remember) this.#remembering.add(turn);
+    if (fold !== null) this.#folding.fold(conversation_id, fold);
+  }
+
+  /** Ends what is under way, soon; what wasn't finished is done by the next process. */
+  async close(): Promise<void> {
+    await Promise.all([this.#remembering.close(), this.#folding.close()]);
+  }
+}
