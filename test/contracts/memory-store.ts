@@ -450,7 +450,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         expect((await store.conversationContext(id, 11, 1_000)).window).toEqual([]);
       });
 
-      test("has the newest between where they are many", async () => {
+      test("has all between, oldest first, where nothing fits the window", async () => {
         let id: string | null = null;
         for (let round = 0; round < 40; round++) {
           const start: Partial<TurnStart> = { user_id: "long", conversation_id: id, message: `q${round}` };
@@ -458,7 +458,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         }
         const { between, window } = await store.conversationContext(id!, 81, 1);
         expect(window).toEqual([]);
-        expect(between.map(({ seq }) => seq)).toEqual(Array.from({ length: 64 }, (_, index) => index + 17));
+        expect(between.map(({ seq }) => seq)).toEqual(Array.from({ length: 80 }, (_, index) => index + 1));
       });
 
       test("of an unknown conversation is empty", async () => {

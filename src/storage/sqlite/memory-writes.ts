@@ -97,7 +97,9 @@ export function createMemoryWrites(db: Database) {
           now,
         });
         first_new ??= Number(lastInsertRowid);
-        for (const old of [...supersedes, null]) supersede.run({ user_n, id: old, slot, by: id, now });
+        for (const old of supersedes) supersede.run({ user_n, id: old, slot: null, by: id, now });
+        // Who draws memories from a turn has decided that by what they say.
+        if (turnId === null) supersede.run({ user_n, id: null, slot, by: id, now });
       }
       dropBeyond.run({ user_n, max: memoriesMax, first_new, now });
       return memories.flatMap(({ id }) => reads.memory(user, id) ?? []);
