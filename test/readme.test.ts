@@ -94,7 +94,7 @@ describe("the README", () => {
     }
   });
 
-  test.skipIf(skipsShell()).each(["Documents"])("shows commands that do as shown: %s", async (title) => {
+  test.skipIf(skipsShell()).each(["Memory", "Documents"])("shows commands that do as shown: %s", async (title) => {
     await using service = await startService();
     const examples = examplesIn(section(title));
     expect(examples.length).toBeGreaterThan(1);
