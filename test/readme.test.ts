@@ -94,12 +94,15 @@ describe("the README", () => {
     }
   });
 
-  test.skipIf(skipsShell()).each(["Memory", "Documents"])("shows commands that do as shown: %s", async (title) => {
-    await using service = await startService();
-    const examples = examplesIn(section(title));
-    expect(examples.length).toBeGreaterThan(1);
-    expect(await printedBy(examples, service)).toEqual(examples.map(({ output }) => output));
-  });
+  test.skipIf(skipsShell()).each(["Memory", "Documents"])(
+    "shows commands that do as shown: %s",
+    async (title) => {
+      await using service = await startService();
+      const examples = examplesIn(section(title));
+      expect(examples.length).toBeGreaterThan(1);
+      expect(await printedBy(examples, service)).toEqual(examples.map(({ output }) => output));
+    },
+  );
 
   test("lists every variable with its default", async () => {
     const rows = new Map(

@@ -45,15 +45,19 @@ const known: Record<Placeholder, string[]> = {
   "known-turn": [],
   "known-conversation": [],
   "known-document": [],
+  "known-memory": [],
   "known-after": [],
   "known-next-document": [],
+  "known-next-memory": [],
   "known-before": [],
 };
 
 function learn(body: string): void {
   for (const [, id] of body.matchAll(/"id":"(doc_[^"]+)"/g)) known["known-document"].push(id!);
+  for (const [, id] of body.matchAll(/"id":"(mem_[^"]+)"/g)) known["known-memory"].push(id!);
   const nameOf = (place: string): Placeholder => {
     if (body.startsWith('{"documents":')) return "known-next-document";
+    if (body.startsWith('{"memories":')) return "known-next-memory";
     return place === "after" ? "known-after" : "known-before";
   };
   for (const [, id] of body.matchAll(/"(?:turn_id|id)":"(turn_[^"]+)"/g)) known["known-turn"].push(id!);
@@ -147,6 +151,9 @@ async function makeSome(): Promise<void> {
     await service.post("/v1/chat", { user_id: "ada", message: "Again", conversation_id });
     for (const path of ["/v1/conversations?limit=1", `/v1/conversations/${conversation_id}/messages?limit=1`])
       learn(await (await service.fetch(path)).text());
+    learn(await (await service.fetch("/v1/users/ada/memories?limit=1")).text());
+    for (const user of ["ada", "ben"])
+      await service.post(`/v1/users/${user}/memories`, { text: `Memory ${conversation}` });
     await service.post("/v1/documents", { name: `${conversation}.md`, text: `Document ${conversation}` });
   }
   learn(await (await service.fetch("/v1/documents?limit=1")).text());

@@ -21,8 +21,10 @@ export const placeholders = [
   "known-turn",
   "known-conversation",
   "known-document",
+  "known-memory",
   "known-after",
   "known-next-document",
+  "known-next-memory",
   "known-before",
 ] as const;
 export type Placeholder = (typeof placeholders)[number];
@@ -110,14 +112,24 @@ function likely(
 ): fc.Arbitrary<unknown> {
   const isTurn = path.startsWith("/v1/turns");
   const isDocument = path.startsWith("/v1/documents");
-  const known = isTurn ? "known-turn" : isDocument ? "known-document" : "known-conversation";
+  const isUser = path.startsWith("/v1/users");
+  const known = isTurn
+    ? "known-turn"
+    : isDocument
+      ? "known-document"
+      : isUser
+        ? "known-memory"
+        : "known-conversation";
   const or = (arbitrary: fc.Arbitrary<unknown>, weight = 4) =>
     fc.oneof({ weight, arbitrary }, { weight: 1, arbitrary: drawn });
+  // Who is erased takes along what other requests mean to name.
+  if (path === "/v1/users/{user_id}") return or(fc.constant("cleo"), 20);
+  if (isUser && name === "user_id") return or(users);
   if (place === "path")
     return or(
       fc.oneof(
         { weight: 5, arbitrary: fc.constant(known) },
-        fc.constantFrom(`turn_${someId}`, `conv_${someId}`, `doc_${someId}`),
+        fc.constantFrom(`turn_${someId}`, `conv_${someId}`, `doc_${someId}`, `mem_${someId}`),
       ),
     );
   if (name === "user_id") return or(users);
@@ -132,6 +144,7 @@ function likely(
     const own = fc.constantFrom("0", "3", "999999", "end").map((place) => `known-turn:${place}`);
     return isTurn ? own : or(own);
   }
+  if (name === "after" && isUser) return fc.constant("known-next-memory");
   if (name === "after" && isDocument) return fc.constant("known-next-document");
   if (name === "after") return isTurn ? fc.constantFrom("0", "3", "999", "end") : fc.constant("known-after");
   if (name === "before") return fc.constant("known-before");
@@ -144,8 +157,13 @@ function withLikelyMembers(body: unknown): fc.Arbitrary<unknown> {
   return fc.record({ user: fc.option(users, { freq: 4 }), goesOn: fc.boolean() }).map(({ user, goesOn }) => ({
     ...members,
     ...("user_id" in members && user !== null && { user_id: user }),
+    // No schema says which of them there are.
+    ...("language" in members && { language: goesOn ? "de-CH" : null }),
+    ...("timezone" in members && { timezone: goesOn ? "Europe/Zurich" : null }),
     // A document that may be there already, in another version.
-    ...("text" in members && goesOn && { name: "0.md", collection: null, user_id: null, media_type: null }),
+    ...("text" in members &&
+      "name" in members &&
+      goesOn && { name: "0.md", collection: null, user_id: null, media_type: null }),
     ...("conversation_id" in members && { conversation_id: goesOn ? "known-conversation" : null }),
   }));
 }
