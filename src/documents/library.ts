@@ -20,6 +20,8 @@ import type { Extractor, ReadDocument } from "./extractor.ts";
 /** What one commit takes: large enough to be fast, small enough not to hold up a turn's. */
 const passagesPerCall = 96;
 const partChars = 32 * 1024;
+/** Documents that nobody waits for and that are processed at once; the others' uploads wait on the disk. */
+const backgroundMax = 2;
 /** Between tries while the storage can't be written. */
 const retryMs = 2_000;
 
@@ -62,6 +64,7 @@ interface Waiter {
 export class DocumentLibrary {
   readonly #closing = new AbortController();
   readonly #running = new Map<string, Promise<Outcome>>();
+  readonly #background = new Slots(backgroundMax);
   #clearing: Promise<void> | null = null;
 
   constructor(readonly services: LibraryServices) {}
@@ -109,7 +112,7 @@ export class DocumentLibrary {
     if (begun.unchanged) return { document, created: false, settled: document.status === "ready" };
     const waiter: Waiter = { waits: waitSeconds > 0, hears: false };
     const revision = { revision_id, document_id: document.id, name: added.name, media_type };
-    const processing = this.#process(revision, bytes, waiter);
+    const processing = this.#process(revision, waiter.waits ? bytes : null, waiter);
     const soon = await Promise.race([processing, sleep(waitSeconds * 1000, null)]);
     const outcome = waiter.hears ? await processing : soon;
     waiter.waits = false;
@@ -159,7 +162,9 @@ export class DocumentLibrary {
     const { revision_id, document_id } = revision;
     for (;;) {
       try {
-        const outcome = await this.#store(revision, bytes);
+        const outcome = waiter.waits
+          ? await this.#store(revision, bytes)
+          : await this.#background.run(() => this.#store(revision, null));
         log.info({ document_id, revision_id, outcome }, "document processed");
         void this.clearWaste();
         return outcome;
@@ -189,6 +194,7 @@ export class DocumentLibrary {
     const { store, extractor } = this.services;
     const { revision_id: id, name } = revision;
     const { signal } = this.#closing;
+    signal.throwIfAborted();
     const bytes = given ?? (await store.upload(id));
     if (bytes === null) return "superseded";
     const media_type = revision.media_type === "application/octet-stream" ? null : revision.media_type;
@@ -200,6 +206,28 @@ export class DocumentLibrary {
     }
     const finished = await store.finishRevision(id, read.media_type, read.text.length, Date.now());
     return finished === null ? "superseded" : "ready";
+  }
+}
+
+/** Runs so many at once; the others wait for their turn, in order. */
+class Slots {
+  readonly #waiting: (() => void)[] = [];
+  #free: number;
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free++;
+      else next();
+    }
   }
 }
 
