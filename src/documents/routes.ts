@@ -17,7 +17,6 @@ import { docs } from "./docs.ts";
 import type { DocumentLibrary, NewDocument } from "./library.ts";
 import { documentName } from "./name.ts";
 import {
-  type DocumentView,
   defaultCollection,
   deletedDocument,
   document,
@@ -29,6 +28,7 @@ import {
   searchResults,
   uploadFields,
 } from "./schema.ts";
+import { textOf, toDocument } from "./views.ts";
 
 const pageSize = 20;
 const resultsMax = 10;
@@ -132,16 +132,6 @@ export function documentRoutes(prefix: string, { store, library, authenticate }:
     );
 }
 
-/** A document's text, part by part. */
-async function* textOf(store: Store, scope: DocumentScope, id: string): AsyncGenerator<string, void, void> {
-  for (let from = 0; ; ) {
-    const part = await store.documentText(scope, id, from);
-    if (part === null) return;
-    yield part.text;
-    from = part.start + part.text.length;
-  }
-}
-
 function toNewDocument(principal: Principal, { fields, file }: Upload): NewDocument {
   if (file === null) {
     const { text, ...given } = validated(documentRequest, fields);
@@ -174,8 +164,6 @@ function validated<Schema extends TSchema>(schema: Schema, value: unknown): Stat
   if (!Value.Check(schema, value)) throw invalidRequest(toFaults("body", Value.Errors(schema, value)));
   return value as Static<Schema>;
 }
-
-const toDocument = (record: DocumentRecord): DocumentView => ({ ...record, object: "document" });
 
 const unknownDocument = (): never => {
   throw new AppError("not_found", { detail: "There is no such document." });

@@ -129,7 +129,7 @@ export const docs = {
     id: "exportUser",
     summary: "Export all that is kept about a user",
     description:
-      "One JSON document: profile, memories (superseded ones too), conversations with all their messages and summaries. Of a user nobody has heard of it is empty, which is the answer to what is kept about them. What happens while it is written may be in it or not.",
+      "One JSON document: profile, memories (superseded ones too), conversations with all their messages and summaries, and the documents that are the user's alone, with their text. Of a user nobody has heard of it is empty, which is the answer to what is kept about them. What happens while it is written may be in it or not.",
     answers: {
       200: {
         description: "The document.",
@@ -144,6 +144,7 @@ export const docs = {
               profile,
               memories: [memory],
               conversations: [],
+              documents: [],
             },
           },
         },
@@ -156,7 +157,7 @@ export const docs = {
     id: "deleteUser",
     summary: "Erase a user",
     description:
-      "All that is kept about them, for good: conversations, messages, turns, receipts, summaries, memories, the profile, documents of theirs, index entries and idempotency keys. Running turns are stopped first. When it answers, no file of the data directory holds any text of theirs any more, snapshots of earlier versions included, which are removed. That takes as long as going through the database does; others are served meanwhile.\n\nFrom the request on they are a user nobody has heard of: what they do meanwhile or later is a new user's, and draws on nothing of before. It may be repeated, and one that was cut off is finished at the next start; each answer counts what its own request erased.",
+      "All that is kept about them, for good: conversations, messages, turns, receipts, summaries, memories, the profile, the documents that are theirs alone, index entries and idempotency keys. Running turns are stopped first. When it answers, no file of the data directory holds any text of theirs any more, snapshots of earlier versions included, which are removed. That takes as long as going through the database does; others are served meanwhile.\n\nFrom the request on they are a user nobody has heard of: what they do meanwhile or later is a new user's, and draws on nothing of before. It may be repeated, and one that was cut off is finished at the next start; each answer counts what its own request erased.",
     answers: {
       200: json("Nothing is left.", {
         status: "deleted",

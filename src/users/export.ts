@@ -1,12 +1,15 @@
 /** All that is kept about a user as one JSON document, written page by page. */
 import { exportJson } from "../conversations/export.ts";
 import { toConversation } from "../conversations/views.ts";
+import { textOf, toDocument } from "../documents/views.ts";
+import type { DocumentCursor } from "../storage/document-store.ts";
 import type { UserScope } from "../storage/memory-store.ts";
 import type { Store } from "../storage/store.ts";
 import { toMemory, toProfile } from "./views.ts";
 
 const memoriesPerPage = 100;
 const conversationsPerPage = 50;
+const documentsPerPage = 50;
 
 /** The document, in pieces. What changes while it is written is in it as it was or as it is. */
 export async function* exportUser(
@@ -20,6 +23,8 @@ export async function* exportUser(
   yield* separated(memoriesOf(store, user));
   yield `],"conversations":[`;
   yield* separated(conversationsOf(store, user));
+  yield `],"documents":[`;
+  yield* separated(documentsOf(store, user));
   yield "]}\n";
 }
 
@@ -43,6 +48,27 @@ async function* conversationsOf(store: Store, user: UserScope): AsyncGenerator<A
     }
     after = page.next;
   } while (after !== null);
+}
+
+async function* documentsOf(store: Store, user: UserScope): AsyncGenerator<AsyncIterable<string>> {
+  const { workspace_id, user_id } = user;
+  const query = { collection: null, user_id, limit: documentsPerPage };
+  let after: DocumentCursor | null = null;
+  do {
+    const page = await store.documents({ workspace_id, user_id: null }, { ...query, after });
+    for (const document of page.documents) {
+      const head = JSON.stringify(toDocument(document)).slice(0, -1);
+      yield withText(head, textOf(store, user, document.id));
+    }
+    after = page.next;
+  } while (after !== null);
+}
+
+/** A JSON object with a last member, `text`. A part never ends within a surrogate pair, nor would that matter. */
+async function* withText(head: string, parts: AsyncIterable<string>): AsyncGenerator<string> {
+  yield `${head},"text":"`;
+  for await (const part of parts) yield JSON.stringify(part).slice(1, -1);
+  yield `"}`;
 }
 
 /** Items of a JSON array, each in pieces. */

@@ -2,6 +2,7 @@
 import { type Static, t } from "elysia";
 import { messageRecord, userId } from "../chat/schema.ts";
 import { conversationProperties } from "../conversations/schema.ts";
+import { document } from "../documents/schema.ts";
 import { exampleIds } from "../http/docs.ts";
 import {
   id,
@@ -214,13 +215,21 @@ const summary = strictObject(
   { title: "Summary" },
 );
 
-export const exportedUserConversation = strictObject(
+const exportedUserConversation = strictObject(
   {
     ...conversationProperties,
     summary,
     messages: t.Array(messageRecord, { description: "All, oldest first." }),
   },
   { title: "ExportedUserConversation" },
+);
+
+const exportedDocument = strictObject(
+  {
+    ...document.properties,
+    text: t.String({ description: "All of it; empty where no version is ready." }),
+  },
+  { title: "ExportedDocument" },
 );
 
 /** Never built as one value: `export.ts` writes it page by page. */
@@ -232,6 +241,7 @@ export const exportedUser = strictObject(
     profile,
     memories: t.Array(memory, { description: "All, newest first, those too that don't hold any more." }),
     conversations: t.Array(exportedUserConversation, { description: "All, in the order they were made." }),
+    documents: t.Array(exportedDocument, { description: "Those that are the user's alone." }),
   },
   { title: "ExportedUser" },
 );

@@ -15,6 +15,7 @@ import {
   newConversation,
   type StoreUnderTest,
   scope,
+  storeDocument,
   turnEnd,
   turnStart,
 } from "./records.ts";
@@ -576,7 +577,8 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
           }),
         );
         await save(ada, [newMemory({ slot: "home" }), newMemory({ slot: "home" })]);
-        return { ada, ...first };
+        const document_id = await storeDocument(store, user_id, { name: "walrus.txt", text: "A walrus." });
+        return { ada, document_id, ...first };
       }
       const all: Erased = {
         ...nothing,
@@ -584,8 +586,15 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         messages: 6,
         turns: 3,
         memories: 2,
+        documents: 1,
         idempotency_keys: 2,
       };
+      const search = async (user_id: string | null) => {
+        const query = { workspace_id: "default", user_id, q: "walrus", vector: null };
+        const found = await store.searchPassages({ ...query, collections: null, filter: null, limit: 99 });
+        return found.map(({ document_id }) => document_id);
+      };
+
       const erase = async (ada: UserScope): Promise<Erased> => {
         expect(await store.cutOffUser(ada)).toEqual([]);
         return await store.eraseUser(ada);
@@ -594,8 +603,12 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         (await store.conversations(scope, { user_id, limit: 10, after: null, q })).conversations.length;
 
       test("is erased whole, with counts, and nobody has heard of them then", async () => {
-        const { ada, conversation_id, turn_id } = await livedIn("erased");
+        const { ada, conversation_id, turn_id, document_id } = await livedIn("erased");
+        expect(await search("erased")).toEqual([document_id]);
         expect(await erase(ada)).toEqual(all);
+        expect(await store.document(scope, document_id)).toBeNull();
+        expect(await store.documentText(scope, document_id, 0)).toBeNull();
+        expect(await store.clearWaste()).toBe(false);
         expect(await store.profile(ada)).toBeNull();
         expect(await store.memories(ada, { limit: 9, after: null, superseded: true })).toEqual({
           memories: [],
@@ -619,6 +632,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         expect(await find("staying", "walrus")).toBe(3);
         expect((await store.turn(scope, other.turn_id))?.status).toBe("completed");
         expect(await held(other.ada)).toEqual(["Lives in Lisbon."]);
+        expect(await search("staying")).toEqual([other.document_id]);
         const replay = turnStart({ user_id: "staying", idempotency: keyOf("staying-1") });
         expect((await store.startTurn(scope, replay)).replayed).toBe(true);
       });
@@ -643,8 +657,18 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
       });
 
       test("is a new user from the cut on, who keeps what they do meanwhile and draws on nothing of before", async () => {
-        const { ada, conversation_id, turn_id } = await livedIn("reborn");
+        const { ada, conversation_id, turn_id, document_id } = await livedIn("reborn");
         await store.cutOffUser(ada);
+        // Nor are their documents everybody's now.
+        for (const whose of [scope, ada, user("eve")]) {
+          expect(await store.document(whose, document_id)).toBeNull();
+          expect(await store.documentText(whose, document_id, 0)).toBeNull();
+          const query = { collection: null, user_id: null, limit: 99, after: null };
+          const { documents } = await store.documents(whose, query);
+          expect(documents.map(({ id }) => id)).not.toContain(document_id);
+        }
+        expect(await search("reborn")).toEqual([]);
+        expect(await search(null)).toEqual([]);
         expect(await store.profile(ada)).toBeNull();
         expect(await held(ada)).toEqual([]);
         const next = turnStart({ user_id: "reborn", conversation_id });

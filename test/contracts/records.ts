@@ -62,6 +62,36 @@ export const newConversation = (changes: Partial<NewConversation> = {}): NewConv
   ...changes,
 });
 
+/** Stores a document as one part and one passage. @param owner null for the whole workspace */
+export async function storeDocument(
+  store: Store,
+  owner: string | null,
+  { name, text, metadata = {} }: { name: string; text: string; metadata?: Record<string, string> },
+): Promise<string> {
+  const revision_id = newId("revision");
+  const upload = Buffer.from(text);
+  const { document } = await store.beginRevision(
+    "default",
+    {
+      document_id: newId("document"),
+      revision_id,
+      collection: "default",
+      name,
+      owner,
+      media_type: "text/plain",
+      metadata,
+      content_hash: revision_id,
+      bytes: upload.byteLength,
+      now_ms: 1_700_000_000_000,
+    },
+    upload,
+  );
+  const passage = { start: 0, end: text.length, heading: name, text, tokens: 5 };
+  await store.addToRevision(revision_id, [{ start: 0, text }], [passage], 0.5);
+  await store.finishRevision(revision_id, "text/plain", text.length, 1_700_000_000_000);
+  return document.id;
+}
+
 export async function expectCode(promise: Promise<unknown>, code: ErrorCode): Promise<AppError> {
   const error = await promise.then(
     () => null,

@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { DocumentView } from "../../src/documents/schema.ts";
 import type { Problem } from "../../src/http/problem.ts";
+import { endlessDocument } from "../support/documents.ts";
 import { addDocument, type SearchResult, search, settled, textOf, upload } from "../support/library.ts";
 import { rawRequest } from "../support/raw-client.ts";
 import { type Service, startService, testMsMax, until } from "../support/service.ts";
@@ -253,6 +254,21 @@ describe("in the background", () => {
     );
     expect([worse.id, worse.status]).toEqual([failed.id, "failed"]);
     expect((await search(own, "good")).map(({ quote }) => quote)).toEqual(["A good one."]);
+  });
+
+  test("one that is deleted or replaced before it is read leaves no upload", async () => {
+    await using own = await startService({ env: { PARLEY_DOCUMENT_WAIT_SECONDS: "0" } });
+    const uploads = (): string[] => readdirSync(join(own.dataDir, "uploads"));
+    const { name, bytes } = endlessDocument();
+    const text = Buffer.from(bytes).toString();
+    const first = await upload(own, name, text);
+    expect([first.body.status, uploads().length]).toEqual(["processing", 1]);
+    await addDocument(own, { name, text: "Short.", media_type: "text/plain" });
+    await until("the first upload is gone", () => uploads().length === 0);
+    const second = await upload(own, "other.html", text);
+    expect(uploads().length).toBe(1);
+    expect((await own.send("DELETE", `/v1/documents/${second.body.id}`)).status).toBe(200);
+    expect(uploads()).toEqual([]);
   });
 
   test("what a kill interrupts is taken up again, and stored once", async () => {

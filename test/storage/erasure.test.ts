@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { newId } from "../../src/ids.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Store } from "../../src/storage/store.ts";
-import { instance, newConversation, scope, turnEnd, turnStart } from "../contracts/records.ts";
+import { instance, newConversation, scope, storeDocument, turnEnd, turnStart } from "../contracts/records.ts";
 import { temporaryDirectory, testMsMax } from "../support/service.ts";
 import { tracesIn } from "../support/traces.ts";
 import { seededRandom } from "../support/turns.ts";
@@ -104,6 +104,10 @@ class Crowd {
       const summary = { text: this.text(name, 40), tokens: 3, through_seq: 2 };
       await store.replaceSummary(turn.conversation_id, 0, summary);
     }
+    if (random() < 0.2) {
+      const document = { text: this.text(name, 200), metadata: { key: this.text(name, 2) } };
+      await storeDocument(store, user_id, { name: `${Crowd.marker(name)}${random() < 0.5}`, ...document });
+    }
     if (random() < 0.1) {
       const [first, ...others] = this.conversations.get(name)!;
       this.conversations.set(name, others);
@@ -118,6 +122,12 @@ class Crowd {
     return {
       profile: await this.store.profile(owner),
       memories: await this.store.memories(owner, { limit: 1_000, after: null, superseded: true }),
+      documents: await this.store.documents(owner, {
+        collection: null,
+        user_id: owner.user_id,
+        limit: 1_000,
+        after: null,
+      }),
       conversations,
       messages: await Promise.all(conversations.map(({ id }) => this.store.messagesAfter(id, 0, 1_000))),
     };

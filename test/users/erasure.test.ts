@@ -13,6 +13,8 @@ import type { Conversation } from "../../src/conversations/schema.ts";
 import type { Problem } from "../../src/http/problem.ts";
 import type { Erased } from "../../src/storage/memory-store.ts";
 import type { ExportedUser, Memory } from "../../src/users/schema.ts";
+import { endlessDocument } from "../support/documents.ts";
+import { addDocument, upload } from "../support/library.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { type Answer, type Service, startService, testMsMax, until } from "../support/service.ts";
 import { readTranscript, sseEvents } from "../support/sse.ts";
@@ -113,11 +115,17 @@ async function livedIn(name: string, of = service) {
     return answer.body;
   };
   const { conversation_id, turn_id } = await ask(
-    `Tell me of ${marker("message")} and Zürcher${marker("message")}`,
+    `I live in Z${marker("home").slice(1)}. Tell me of ${marker("message")} and Zürcher${marker("message")}`,
     `It is ${marker("reply")}, 東京${marker("reply")}`,
     { metadata: { [marker("chatkey")]: marker("chatvalue") } },
   );
   await ask(`More ${marker("second")}`.repeat(400), `${marker("long")} `.repeat(3_000), { conversation_id });
+  await ask("Go on", "That was all.", { conversation_id });
+  await until("a memory is drawn and the beginning is summarised", async () => {
+    const { memories, conversations } = await exportOf(user_id, of);
+    const summary = conversations.find(({ id }) => id === conversation_id)?.summary.text ?? "";
+    return memories.length === 1 && summary.includes(marker("message"));
+  });
   const { conversation_id: deleted } = await ask(`A ${marker("deleted")}`, `The ${marker("deletedreply")}`);
   await of.send("DELETE", `/v1/conversations/${deleted}`);
   await of.send("PATCH", `/v1/conversations/${conversation_id}`, { title: `First ${marker("oldtitle")}` });
@@ -127,9 +135,27 @@ async function livedIn(name: string, of = service) {
   }
   const patched = await of.post<Memory>(`${path}/memories`, { text: marker("oldmemory") });
   await of.send("PATCH", `${path}/memories/${patched.body.id}`, { text: marker("newmemory") });
+  const document = async (name: string, word: string) => {
+    const text = `# On ${marker("heading")}\n\n${`A ${marker(word)} is here. `.repeat(50)}`;
+    const about = { collection: marker("collection"), metadata: { [marker("dockey")]: marker("docvalue") } };
+    return await addDocument(of, { name: `${marker(name)}.md`, text, user_id, ...about });
+  };
+  await document("docname", "olddoctext");
+  await document("docname", "doctext");
+  const { id } = await document("deletedname", "deletedtext");
+  await of.send("DELETE", `/v1/documents/${id}`);
   const places =
-    "user name instructions profilekey profilevalue title key value conversationkey turnkey message reply chatkey chatvalue second long deleted deletedreply oldtitle newtitle superseded memory slot oldmemory newmemory";
-  return { user_id, markers: places.split(" ").map(marker), conversation_id, turn_id };
+    "user name instructions profilekey profilevalue title key value conversationkey turnkey message reply chatkey chatvalue home second long newtitle superseded memory slot newmemory heading collection dockey docvalue docname doctext";
+  const replaced = "deleted deletedreply oldtitle oldmemory olddoctext deletedname deletedtext";
+  return {
+    user_id,
+    /** Of what is there. */
+    present: places.split(" ").map(marker),
+    /** Of what was deleted or replaced too. */
+    markers: `${places} ${replaced}`.split(" ").map(marker),
+    conversation_id,
+    turn_id,
+  };
 }
 
 describe("after it no file holds any text of the user", () => {
@@ -139,22 +165,21 @@ describe("after it no file holds any text of the user", () => {
     const stays = await livedIn("stays", own);
     const before = await exportOf(stays.user_id, own);
     // Each marker of somebody who wasn't erased is there to be found.
-    const found = new Set(tracesIn(own.dataDir, gone.markers).map((trace) => trace.split(": ")[1]!));
-    const overwritten = ["deletedreply", "deleted", "oldmemory", "oldtitle"].map((place) => `zqgone${place}`);
-    expect(gone.markers.filter((marker) => !found.has(marker) && !overwritten.includes(marker))).toEqual([]);
+    const found = new Set(tracesIn(own.dataDir, gone.present).map((trace) => trace.split(": ")[1]!));
+    expect(gone.present.filter((marker) => !found.has(marker))).toEqual([]);
 
     expect(await erased(gone.user_id, own)).toEqual({
       conversations: 2,
-      messages: 4,
-      turns: 2,
-      memories: 3,
-      documents: 0,
-      idempotency_keys: 4,
+      messages: 6,
+      turns: 3,
+      memories: 4,
+      documents: 1,
+      idempotency_keys: 5,
     });
     expect(tracesIn(own.dataDir, gone.markers)).toEqual([]);
     expect(own.logs.join("\n")).not.toContain("zqgone");
-    const { conversations, memories, profile } = await exportOf(gone.user_id, own);
-    expect([conversations, memories, profile.created_at]).toEqual([[], [], null]);
+    const { conversations, memories, documents, profile } = await exportOf(gone.user_id, own);
+    expect([conversations, memories, documents, profile.created_at]).toEqual([[], [], [], null]);
     for (const path of [
       `/v1/conversations/${gone.conversation_id}`,
       `/v1/turns/${gone.turn_id}`,
@@ -174,6 +199,20 @@ describe("after it no file holds any text of the user", () => {
     expect(tracesIn(own.dataDir, gone.markers)).toEqual([]);
     await own.stop();
     expect(tracesIn(own.dataDir, gone.markers)).toEqual([]);
+  });
+
+  test("a document that is still being read included, and its upload", async () => {
+    await using own = await startService({ env: { PARLEY_DOCUMENT_WAIT_SECONDS: "0" } });
+    const { name, bytes } = endlessDocument();
+    const fields = { name: `zqendless ${name}`, user_id: "zqwaiting" };
+    const text = `<p>zqunread</p>${Buffer.from(bytes).toString()}`;
+    const added = await upload(own, name, text, fields);
+    expect([added.status, added.body.status]).toEqual([202, "processing"]);
+    const markers = ["zqendless", "zqwaiting", "zqunread"];
+    expect(tracesIn(own.dataDir, ["zqunread"])).toEqual([expect.stringMatching(/^uploads\//)]);
+    expect((await erased("zqwaiting", own)).documents).toBe(1);
+    expect(tracesIn(own.dataDir, markers)).toEqual([]);
+    expect((await own.get(`/v1/documents/${added.body.id}`)).status).toBe(404);
   });
 
   test("a snapshot of an earlier version included, which is removed", async () => {
@@ -212,7 +251,7 @@ describe("the answer", () => {
     const { user_id } = await livedIn("atonce");
     const counts = await Promise.all(Array.from({ length: 4 }, () => erased(user_id)));
     const sum = (what: keyof Erased): number => counts.reduce((total, count) => total + count[what], 0);
-    expect([sum("conversations"), sum("messages"), sum("turns"), sum("memories")]).toEqual([2, 4, 2, 3]);
+    expect([sum("conversations"), sum("messages"), sum("turns"), sum("memories")]).toEqual([2, 6, 3, 4]);
     expect(tracesIn(service.dataDir, ["zqatonce"])).toEqual([]);
   });
 

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { ChatResponse } from "../../src/chat/schema.ts";
 import type { ExportedUser, Memory } from "../../src/users/schema.ts";
+import { addDocument } from "../support/library.ts";
 import { type Service, startService, testMsMax } from "../support/service.ts";
 
 setDefaultTimeout(testMsMax);
@@ -40,11 +41,17 @@ test("holds profile, memories and conversations with all their messages", async 
     metadata: { a: "1" },
   });
   await chat({ user_id: "somebody else", message: "Not this" });
+  const text = `# Notes\n\nA "quoted" 😀 note.\n\n${"Long notes. 💡\n".repeat(6_000)}`;
+  const about = { collection: "notes", metadata: { a: "1" } };
+  const notes = await addDocument(service, { name: "notes.md", text, user_id, ...about });
+  await addDocument(service, { name: "shared.md", text: "For everybody." });
+  await addDocument(service, { name: "notes.md", text: "Somebody else's.", user_id: "somebody else" });
 
   const whole = await exportOf(user_id);
   const { body: profile } = await service.get<ExportedUser["profile"]>(`${path}/profile`);
   expect(Object.keys(whole).toSorted()).toEqual([
     "conversations",
+    "documents",
     "exported_at",
     "memories",
     "object",
@@ -54,6 +61,7 @@ test("holds profile, memories and conversations with all their messages", async 
   expect(whole).toMatchObject({ object: "user.export", user_id, profile });
   expect(whole.exported_at).toBeWithin(Date.now() / 1000 - 60, Date.now() / 1000 + 60);
   expect(whole.memories).toEqual([memories[0]!, { ...memories[1]!, superseded_by: memories[0]!.id }]);
+  expect(whole.documents).toEqual([{ ...notes, text }]);
   expect(whole.conversations.map(({ id }) => id)).toEqual([conversation_id, empty.id]);
   for (const { summary, ...conversation } of whole.conversations) {
     expect(summary).toEqual({ text: "", through_seq: 0 });
@@ -84,7 +92,12 @@ test("goes through many pages of memories, conversations and messages", async ()
       service.post(`/v1/users/${user_id}/memories`, { text: `Fact ${index}` }),
     ),
   );
-  const { memories, conversations } = await exportOf(user_id);
+  for (let index = 0; index < 53; index++) {
+    await addDocument(service, { name: `${index}.txt`, text: `Text ${index}`, user_id });
+  }
+  const { memories, conversations, documents } = await exportOf(user_id);
+  const textsOf = (of: { text: string }[]) => new Set(of.map(({ text }) => text));
+  expect(textsOf(documents)).toEqual(new Set(Array.from({ length: 53 }, (_, index) => `Text ${index}`)));
   expect(new Set(memories.map(({ text }) => text)).size).toBe(210);
   expect(memories.map(({ id }) => id)).toEqual(
     memories
@@ -116,5 +129,6 @@ test("of a user nobody has heard of says that nothing is kept", async () => {
     },
     memories: [],
     conversations: [],
+    documents: [],
   });
 });

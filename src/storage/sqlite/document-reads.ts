@@ -44,7 +44,9 @@ const selectDocument = `select d.n, d.id, d.collection, d.name, u.user_id, r.sta
   from documents d left join users u on u.n = d.user_n
     join document_revisions r on r.n = (select max(n) from document_revisions where document_n = d.n)`;
 
-const inScope = `d.workspace_id = $workspace_id and ($scope_user is null or u.user_id is null or u.user_id = $scope_user)`;
+/** A user who is being erased has a row without a user_id: their documents are nobody's any more. */
+const inScope = `d.workspace_id = $workspace_id and (d.user_n is null
+    or u.user_id is not null and ($scope_user is null or u.user_id = $scope_user))`;
 
 const scopeOf = ({ workspace_id, user_id }: DocumentScope) => ({ workspace_id, scope_user: user_id });
 

@@ -25,10 +25,14 @@ interface RevisionRow {
   scope: string;
 }
 
-/** @param ensureUser the row of a user, made where there is none */
+/**
+ * @param ensureUser the row of a user, made where there is none
+ * @param markUncleaned notes that words of deleted text are left in an index
+ */
 export function createDocumentWrites(
   db: Database,
   ensureUser: (workspaceId: string, userId: string, now: number) => number,
+  markUncleaned: (index: "passage_index") => void,
 ) {
   const reads = createDocumentReads(db);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
@@ -78,7 +82,7 @@ export function createDocumentWrites(
   const dropEmptyDocument = statement(`delete from documents where n = $document_n
     and not exists (select 1 from document_revisions where document_n = $document_n)`);
   const dropDocument = statement("delete from documents where id = $id");
-  const wasted = statement("select n from document_revisions where document_n is null limit 1");
+  const wasted = statement("select n, id from document_revisions where document_n is null limit 1");
   const wastePassages = statement("select n from passages where revision_n = $revision_n limit $limit");
   const dropFromIndex = statement("delete from passage_index where rowid = $n");
   const dropPassage = statement("delete from passages where n = $n");
@@ -93,7 +97,10 @@ export function createDocumentWrites(
       dropFromIndex.run({ n: n! });
       dropPassage.run({ n: n! });
     }
-    if (rows.length > 0) return rows.length;
+    if (rows.length > 0) {
+      markUncleaned("passage_index");
+      return rows.length;
+    }
     return dropParts.run({ revision_n, limit: wastePartsMax }).changes;
   }
 
@@ -184,12 +191,14 @@ export function createDocumentWrites(
       dropEmptyDocument.run({ document_n });
     },
 
-    clearWaste(): boolean {
+    /** Tells which revision is gone now, because its upload may be there still, and whether there is more. */
+    clearWaste(): { gone: string | null; more: boolean } {
       const revision = wasted.get({});
-      if (revision === null) return false;
-      const n = revision.n as number;
-      if (clearRevision(n) === 0) dropRevision.run({ n });
-      return true;
+      if (revision === null) return { gone: null, more: false };
+      const { n, id } = revision as { n: number; id: string };
+      if (clearRevision(n) > 0) return { gone: null, more: true };
+      dropRevision.run({ n });
+      return { gone: id, more: true };
     },
 
     deleteDocument(scope: DocumentScope, id: string): boolean {

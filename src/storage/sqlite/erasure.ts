@@ -21,7 +21,18 @@ import type { Writes } from "./writes.ts";
 const busyRetryMs = 25;
 const busySecondsMax = 60;
 
-export function createErasure(db: Database, writer: WorkerClient<Writes & Maintenance>, path: string) {
+export interface ErasureOptions {
+  /** The database's file. */
+  path: string;
+  /** Erases some of what no document has any more, uploads too; true where there is more. */
+  clearWaste(): Promise<boolean>;
+}
+
+export function createErasure(
+  db: Database,
+  writer: WorkerClient<Writes & Maintenance>,
+  { path, clearWaste }: ErasureOptions,
+) {
   const uncleaned = db.query<{ name: string }, SQLQueryBindings>(
     "select name from settings where name = 'uncleaned ' || $what",
   );
@@ -86,6 +97,7 @@ export function createErasure(db: Database, writer: WorkerClient<Writes & Mainte
   const clean = oneAfterAnother(async () => {
     if (!(await isUncleaned("files"))) return;
     await writer.callLater("beginCleaning", "files");
+    while (await clearWaste());
     await cleanIndexes();
     await scrubFiles();
     removeSnapshots();

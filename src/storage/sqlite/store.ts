@@ -73,7 +73,13 @@ export async function openSqliteStore(
   const documents = createDocumentReads(db);
   const uploads = new Uploads(dataDir);
   await uploads.keepOnly(documents.revisionsToProcess().map(({ revision_id }) => revision_id));
-  const erasure = createErasure(db, writer, databaseFile(dataDir));
+  async function clearWaste(): Promise<boolean> {
+    const { gone, more } = await writer.callLater("clearWaste");
+    if (gone !== null) await uploads.drop(gone);
+    return more;
+  }
+
+  const erasure = createErasure(db, writer, { path: databaseFile(dataDir), clearWaste });
 
   return {
     startTurn: (scope, start) => writer.call("startTurn", scope, start),
@@ -152,7 +158,7 @@ export async function openSqliteStore(
       await writer.call("failRevision", revisionId, error, keep, nowMs);
       await uploads.drop(revisionId);
     },
-    clearWaste: () => writer.callLater("clearWaste"),
+    clearWaste,
     document: (scope, id) => readHere(() => documents.document(scope, id)),
     documents: (scope, query) => readHere(() => documents.documents(scope, query)),
     documentText: (scope, id, from) => readHere(() => documents.documentText(scope, id, from)),

@@ -44,8 +44,13 @@ export class Uploads {
     await Promise.all(files.filter((file) => !ids.includes(file)).map((file) => this.drop(file)));
   }
 
+  /** @throws storage_unavailable */
   async drop(id: string): Promise<void> {
-    await rm(this.#pathOf(id), { force: true });
+    try {
+      await rm(this.#pathOf(id), { force: true });
+    } catch (cause) {
+      throw new AppError("storage_unavailable", { cause });
+    }
   }
 
   #pathOf(id: string): string {

@@ -33,7 +33,7 @@ export function createWrites(db: Database) {
   const memory = createMemoryWrites(db);
   const { ensureUser, useMemories } = memory;
   const erase = createEraseWrites(db, complete);
-  const documents = createDocumentWrites(db, ensureUser);
+  const documents = createDocumentWrites(db, ensureUser, erase.markUncleaned);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
   const insertKey = statement(`insert into idempotency_keys values
