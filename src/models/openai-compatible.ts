@@ -11,16 +11,12 @@
 import { APIError } from "openai/error";
 import type { ChatCompletionCreateParamsStreaming } from "openai/resources/chat/completions";
 import type { Limits, ModelTarget } from "../config.ts";
-import { readChatBody, readText } from "./chat-stream.ts";
+import { readChatBody } from "./chat-stream.ts";
 import type { Model, ModelFailure, ModelPiece, ModelRequest } from "./model.ts";
+import { addressOf, createEnvelope, type Envelope, post } from "./openai-request.ts";
 import { hangs } from "./reachability.ts";
 import { StallTimer } from "./stall-timer.ts";
 import { failure, fromThrown, incomplete } from "./upstream-error.ts";
-
-const openAiUrl = "https://api.openai.com/v1";
-
-/** Bytes of an error's body that are read; the rest can't matter. */
-const errorBytesMax = 64 * 1024;
 
 /** What a server doesn't understand, learnt from its refusals and remembered for as long as the process lives. */
 interface Dialect {
@@ -40,8 +36,7 @@ export function openAiCompatible(
   limits: Limits,
   { throughProxy = false }: OpenAiCompatibleOptions = {},
 ): Model {
-  const baseUrl = target.baseUrl ?? openAiUrl;
-  const address = new URL(baseUrl);
+  const address = addressOf(target);
   const { hostname } = address;
   const isOpenAi = hostname === "api.openai.com" || hostname.endsWith(".api.openai.com");
   const dialect: Dialect = {
@@ -77,7 +72,7 @@ export function openAiCompatible(
       giveUp(failure("model_unreachable", { code: "connect_timeout" }));
     }, half * 1000);
     try {
-      envelope ??= createEnvelope(target, baseUrl, hostname);
+      envelope ??= createEnvelope(target, "/chat/completions");
       const response = await send(await envelope, request, attempt.signal);
       begun = true;
       clearTimeout(connecting);
@@ -148,63 +143,4 @@ function learn(spoken: Dialect, error: unknown): Partial<Dialect> | null {
     return { maxTokens: "max_completion_tokens" };
   }
   return null;
-}
-
-/** What all requests to a target have in common. */
-interface Envelope {
-  url: string;
-  headers: Headers;
-}
-
-/**
- * Lets the SDK address a request once: it would build the same URL and headers again for each, which costs as much as
- * sending it. The SDK takes longer to load than the rest of the program, so it waits for the first request.
- */
-async function createEnvelope({ apiKey }: ModelTarget, baseUrl: string, hostname: string): Promise<Envelope> {
-  const { OpenAI } = await import("openai");
-  const isAzure = hostname.endsWith(".azure.com");
-  const client = new OpenAI({
-    baseURL: baseUrl,
-    // The SDK needs a string; without a key the header is left out.
-    apiKey: apiKey ?? "none",
-    defaultHeaders: {
-      ...(apiKey === null && { Authorization: null }),
-      ...(apiKey !== null && isAzure && { "api-key": apiKey }),
-    },
-    // What the SDK would otherwise read from the environment, and send to any server.
-    organization: null,
-    project: null,
-    adminAPIKey: null,
-    webhookSecret: null,
-    logLevel: "off",
-    maxRetries: 0,
-  });
-  const { url, req } = await client.buildRequest({ method: "post", path: "/chat/completions", body: {} });
-  return { url, headers: new Headers(req.headers) };
-}
-
-/** @throws APIError for an answer of another status than 2xx, of whose body only the beginning is read */
-async function post(
-  { url, headers }: Envelope,
-  params: ChatCompletionCreateParamsStreaming,
-  signal: AbortSignal,
-): Promise<Response> {
-  const body = JSON.stringify(params);
-  // Bun's own idle limit is off: the limits of time are ours.
-  const response = await fetch(url, { method: "POST", headers, body, signal, timeout: false } as RequestInit);
-  if (response.ok) return response;
-  const text = response.body === null ? "" : await readText(response.body, errorBytesMax).catch(() => "");
-  const said = objectIn(text);
-  throw APIError.generate(response.status, said, said === undefined ? text : undefined, response.headers);
-}
-
-/** The JSON object that a text is, if it is one; an error that stands bare is wrapped as OpenAI's is. */
-function objectIn(text: string): object | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value !== "object" || value === null) return undefined;
-    return "error" in value && value.error != null ? value : { error: value };
-  } catch {
-    return undefined;
-  }
 }
