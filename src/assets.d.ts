@@ -18,3 +18,13 @@ declare module "swagger-ui-dist/favicon-32x32.png" {
   const path: string;
   export default path;
 }
+
+declare module "sqlite-vec-linux-x64/vec0.so" {
+  const path: string;
+  export default path;
+}
+
+declare module "sqlite-vec-linux-arm64/vec0.so" {
+  const path: string;
+  export default path;
+}

@@ -61,6 +61,8 @@ export interface Config {
   readonly databaseUrl: string | null;
   /** The model and its fallbacks, in the order they are tried; empty means the embedded model. */
   readonly models: readonly ModelTarget[];
+  /** What places texts for search by vectors; null where search is by words alone. */
+  readonly embedding: ModelTarget | null;
   /** Whether requests to models go through a proxy, as `fetch` does by these variables. */
   readonly throughProxy: boolean;
   readonly systemPrompt: string;
@@ -151,6 +153,7 @@ export function loadConfig(env: Environment = process.env): Config {
     dataDir: resolve(read("PARLEY_DATA_DIR") ?? "./data"),
     databaseUrl,
     models,
+    embedding: readEmbedding(read, url, faults),
     throughProxy: ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"].some(
       (name) => read(name) !== null,
     ),
@@ -186,15 +189,46 @@ function readModels(
   }
   const targets: ModelTarget[] = [{ model: model ?? defaultModel, baseUrl, apiKey }];
   fallbacks.forEach((entry, index) => {
-    const at = entry.indexOf("@http");
-    const own = at < 0 ? null : url("PARLEY_FALLBACK_MODELS", entry.slice(at + 1));
+    const { model, address } = splitTarget(entry);
     targets.push({
-      model: at < 0 ? entry : entry.slice(0, at),
-      baseUrl: at < 0 ? baseUrl : own,
-      apiKey: fallbackKeys[index]?.trim() || (at < 0 ? apiKey : null),
+      model,
+      baseUrl: address === null ? baseUrl : url("PARLEY_FALLBACK_MODELS", address),
+      apiKey: fallbackKeys[index]?.trim() || (address === null ? apiKey : null),
     });
   });
   return Object.freeze(targets);
+}
+
+function readEmbedding(
+  read: (name: string) => string | null,
+  url: (name: string, text: string | null) => string | null,
+  faults: string[],
+): ModelTarget | null {
+  const entry = read("PARLEY_EMBEDDING_MODEL");
+  const ownKey = read("PARLEY_EMBEDDING_API_KEY");
+  if (entry === null) {
+    if (ownKey !== null) faults.push("PARLEY_EMBEDDING_API_KEY is set, but PARLEY_EMBEDDING_MODEL isn't");
+    return null;
+  }
+  const { model, address } = splitTarget(entry);
+  if (model === "") faults.push("PARLEY_EMBEDDING_MODEL names no model before its @address");
+  if (address !== null) return { model, baseUrl: url("PARLEY_EMBEDDING_MODEL", address), apiKey: ownKey };
+  const baseUrl = read("OPENAI_BASE_URL");
+  const apiKey = ownKey ?? read("OPENAI_API_KEY");
+  if (apiKey === null && baseUrl === null) {
+    faults.push(
+      "PARLEY_EMBEDDING_MODEL names a model, but neither OPENAI_API_KEY nor OPENAI_BASE_URL is set, and it has no @address",
+    );
+  }
+  return { model, baseUrl, apiKey };
+}
+
+/** The parts of `model@base_url`. */
+function splitTarget(entry: string): { model: string; address: string | null } {
+  const at = entry.indexOf("@http");
+  return at < 0
+    ? { model: entry, address: null }
+    : { model: entry.slice(0, at), address: entry.slice(at + 1) };
 }
 
 const list = (text: string | null): string[] =>
@@ -229,6 +263,8 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["OPENAI_API_KEY", mask(first?.apiKey ?? null)],
     ["PARLEY_FALLBACK_MODELS", fallbacks.map(describeTarget).join(",") || "(unset)"],
     ["PARLEY_FALLBACK_API_KEYS", fallbacks.map(({ apiKey }) => mask(apiKey)).join(",") || "(unset)"],
+    ["PARLEY_EMBEDDING_MODEL", config.embedding === null ? "(unset)" : describeTarget(config.embedding)],
+    ["PARLEY_EMBEDDING_API_KEY", mask(config.embedding?.apiKey ?? null)],
     ["PARLEY_API_KEYS", config.apiKeys.map(({ role }) => `${role}:********`).join(",") || "(unset)"],
     ["PARLEY_SYSTEM_PROMPT", config.systemPrompt],
     ["PARLEY_MEMORY", config.memory ? "on" : "off"],

@@ -15,10 +15,13 @@ import { summariseByModel } from "./memory/summary.ts";
 import { embedded } from "./models/embedded.ts";
 import type { Model } from "./models/model.ts";
 import { openAiCompatible } from "./models/openai-compatible.ts";
+import { openAiEmbeddings } from "./models/openai-embeddings.ts";
 import { withRetries } from "./models/retry.ts";
 import { Readiness } from "./ops/readiness.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
+import { Questions } from "./vectors/questions.ts";
+import { VectorUpkeep } from "./vectors/upkeep.ts";
 
 /** Idempotency keys are kept at least this long. */
 const idempotencyHours = 48;
@@ -35,15 +38,17 @@ export interface Services extends AppServices {
  * @throws StorageUnusableError
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
-  const { limits } = config;
+  const { limits, embedding } = config;
   const store = await openSqliteStore(config.dataDir, {
     writesWaitingMax: limits.writesWaitingMax,
+    vectors: embedding !== null,
     onUpgrade(upgrade) {
       if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
     },
   });
   const model = createModel(config, log);
   const memory = createMemory(config, model, store, log);
+  const questions = embedding && new Questions(openAiEmbeddings(embedding, limits), log);
   const turns = new RunningTurns({
     store,
     model,
@@ -52,6 +57,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     instanceId: `inst_${Bun.randomUUIDv7()}`,
     systemPrompt: new SystemPrompt(config.systemPrompt),
     limits,
+    questions,
   });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
@@ -65,10 +71,12 @@ export async function createServices(config: Config, log: Log): Promise<Services
   });
   await library.start();
   store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
+  const upkeep = questions && new VectorUpkeep({ store, questions, log });
 
   return {
     store,
     turns,
+    questions,
     library,
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: createAuthenticate(config.apiKeys),
@@ -83,6 +91,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     async close() {
       clearInterval(forgetting);
       await library.close();
+      await upkeep?.stop();
       await store.close();
     },
   };

@@ -94,7 +94,12 @@ describe("schemas", () => {
 });
 
 describe("adapters", () => {
-  const adapters = ["models/openai-compatible.ts", "models/embedded.ts", "models/retry.ts"];
+  const adapters = [
+    "models/openai-compatible.ts",
+    "models/openai-embeddings.ts",
+    "models/embedded.ts",
+    "models/retry.ts",
+  ];
   const isAdapter = (from: string): boolean =>
     adapters.includes(from) || isIn(from, "storage/sqlite", "storage/postgres");
 

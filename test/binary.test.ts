@@ -2,14 +2,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import type { ChatResponse } from "../src/chat/schema.ts";
 import type { Source } from "../src/documents/media-type.ts";
 import { buildBinary } from "./support/binary.ts";
 import { endlessDocument, source } from "./support/documents.ts";
 import { docxOf, heading, paragraph } from "./support/docx.ts";
+import { startEmbeddingServer } from "./support/embedding-server.ts";
 import { expectNoFetchLimit } from "./support/fetch-limit.ts";
+import { addDocument, search } from "./support/library.ts";
 import { pdfBomb, pdfWith } from "./support/pdf.ts";
 import { type ServiceOptions, startService, temporaryDirectory } from "./support/service.ts";
 import { readTranscript } from "./support/sse.ts";
+import { untilEmbedded } from "./support/vectors.ts";
 
 interface Chat {
   response: string;
@@ -161,6 +165,35 @@ describe("the binary", () => {
   test("runs more replies at once than Bun's fetch would, with and without an argument", async () => {
     await expectNoFetchLimit({ command: [binary], cwd: emptyDirectory() });
     await expectNoFetchLimit({ command: [binary, "serve"], cwd: emptyDirectory() });
+  });
+
+  test("carries sqlite-vec, and writes it out only where an embedding model is configured", async () => {
+    const embeddings = startEmbeddingServer();
+    const env = { PARLEY_EMBEDDING_MODEL: `test-embedding@${embeddings.url}` };
+    await using service = await startBinary(emptyDirectory(), { env });
+    await addDocument(service, { name: "clinic.txt", text: "The doctor asks for a fee of ninety pounds." });
+    await untilEmbedded(service, { passages: 1 });
+    const question = "What does the physician charge?";
+    expect((await search(service, question)).map(({ name }) => name)).toEqual(["clinic.txt"]);
+    const { body } = await service.post<ChatResponse>("/v1/chat", { user_id: "ada", message: question });
+    expect(body.response).toContain("> The doctor asks for a fee of ninety pounds.");
+    expect(body.sources).toEqual(["clinic.txt"]);
+    expect(await service.stop()).toBe(0);
+
+    await service.restart({ PARLEY_EMBEDDING_MODEL: "" });
+    expect(await search(service, question)).toEqual([]);
+    expect(await service.stop()).toBe(0);
+    await embeddings.close();
+
+    // Where it can't be written out, the start says so.
+    const library = join(service.dataDir, "vec0.so");
+    rmSync(library);
+    mkdirSync(library);
+    const refused = await service.restart(env).catch((error: Error) => error.message);
+    expect(refused).toContain("parley: PARLEY_EMBEDDING_MODEL needs sqlite-vec, which can't be loaded (");
+    rmSync(library, { recursive: true });
+    await using plain = await startBinary(emptyDirectory());
+    expect(readdirSync(plain.dataDir)).not.toContain("vec0.so");
   });
 
   test("is restarted in place, as the same process", async () => {

@@ -20,6 +20,7 @@ describe("the defaults", () => {
       dataDir: `${process.cwd()}/data`,
       databaseUrl: null,
       models: [],
+      embedding: null,
       systemPrompt: "You are a helpful assistant.",
       memory: true,
       memoryModel: "embedded",
@@ -244,6 +245,48 @@ describe("memory", () => {
   });
 });
 
+describe("the embedding model", () => {
+  test("is none unless it is named", () => {
+    expect(loadConfig({ OPENAI_API_KEY: "sk-x" }).embedding).toBeNull();
+    expect(loadConfig({ PARLEY_EMBEDDING_MODEL: " " }).embedding).toBeNull();
+  });
+
+  test("is asked where the model is, with its key, also where no model answers", () => {
+    const env = { PARLEY_EMBEDDING_MODEL: "small", OPENAI_API_KEY: "sk-x" };
+    const expected = { model: "small", baseUrl: null, apiKey: "sk-x" };
+    expect(loadConfig(env).embedding).toEqual(expected);
+    expect(loadConfig({ ...env, PARLEY_MODEL: "embedded" }).embedding).toEqual(expected);
+    const baseUrl = "http://localhost:11434/v1";
+    expect(loadConfig({ PARLEY_EMBEDDING_MODEL: "small", OPENAI_BASE_URL: baseUrl }).embedding).toEqual({
+      model: "small",
+      baseUrl,
+      apiKey: null,
+    });
+  });
+
+  test("at a place of its own gets its own key, and never the model's", () => {
+    const env = { PARLEY_EMBEDDING_MODEL: "small@https://two.example/v1", OPENAI_API_KEY: "sk-x" };
+    const expected = { model: "small", baseUrl: "https://two.example/v1", apiKey: null };
+    expect(loadConfig(env).embedding).toEqual(expected);
+    expect(loadConfig({ ...env, PARLEY_EMBEDDING_API_KEY: "sk-own" }).embedding).toEqual({
+      ...expected,
+      apiKey: "sk-own",
+    });
+  });
+
+  test.each([
+    { PARLEY_EMBEDDING_MODEL: "small" },
+    { PARLEY_EMBEDDING_MODEL: "small@http://:bad" },
+    { PARLEY_EMBEDDING_MODEL: "@https://two.example/v1" },
+    { PARLEY_EMBEDDING_API_KEY: "sk-own" },
+  ])("%j is a fault", (env) => {
+    const faults = faultsOf(env);
+    expect(faults).toHaveLength(1);
+    expect(faults[0]).toStartWith("PARLEY_EMBEDDING_");
+    expect(faults[0]).not.toContain("sk-own");
+  });
+});
+
 describe("what is printed", () => {
   test("names every variable and masks every secret", () => {
     const config = loadConfig({
@@ -251,6 +294,8 @@ describe("what is printed", () => {
       OPENAI_BASE_URL: "https://user:SECRET@gateway.example/v1?key=SECRET",
       PARLEY_FALLBACK_MODELS: "other@https://x:SECRET@two.example/v1?k=SECRET",
       PARLEY_FALLBACK_API_KEYS: "SECRET-of-two",
+      PARLEY_EMBEDDING_MODEL: "small@https://x:SECRET@three.example/v1?k=SECRET",
+      PARLEY_EMBEDDING_API_KEY: "SECRET-of-three",
       PARLEY_API_KEYS: "SECRET-0123456789,admin:SECRET-9876543210",
       PARLEY_TURN_SECONDS_MAX: "33",
     });
@@ -260,6 +305,7 @@ describe("what is printed", () => {
     expect(printed).toContain("OPENAI_BASE_URL=https://gateway.example/v1");
     expect(printed).toContain("OPENAI_API_KEY=********");
     expect(printed).toContain("PARLEY_TURN_SECONDS_MAX=33");
+    expect(printed).toContain("PARLEY_EMBEDDING_MODEL=small@https://three.example/v1");
     const names = lines.map(([name]) => name);
     expect(new Set(names).size).toBe(names.length);
     for (const name of [
@@ -275,7 +321,7 @@ describe("what is printed", () => {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      9 + Object.keys(config.limits).length,
+      11 + Object.keys(config.limits).length,
     );
   });
 });

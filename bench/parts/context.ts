@@ -60,7 +60,13 @@ async function figuresAt(bench: Bench, messages: number, passages: number): Prom
   const store = await openSqliteStore(dataDir);
   const quiet = { info() {}, warn() {}, error() {} };
   const { limits } = loadConfig({});
-  const services = { store, log: quiet, systemPrompt: new SystemPrompt("You are helpful."), limits };
+  const services = {
+    store,
+    log: quiet,
+    systemPrompt: new SystemPrompt("You are helpful."),
+    limits,
+    questions: null,
+  };
   const build = async (index: number): Promise<number> => {
     const startedAt = performance.now();
     await buildContext(

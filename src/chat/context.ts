@@ -17,6 +17,8 @@ import type {
   RecalledMessage,
 } from "../storage/memory-store.ts";
 import type { Citation, Receipt, ReceiptEntry, Store } from "../storage/store.ts";
+import type { NearMemory } from "../storage/vector-store.ts";
+import type { Questions } from "../vectors/questions.ts";
 import {
   profileLines,
   renderPrompt,
@@ -43,6 +45,8 @@ export interface ContextServices {
   readonly log: Log;
   readonly systemPrompt: SystemPrompt;
   readonly limits: Limits;
+  /** Null where search is by words alone. */
+  readonly questions: Questions | null;
 }
 
 export interface TurnInput {
@@ -81,7 +85,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
   const found = await findFor(turn, conversation, now, services);
 
   const memories = fill(
-    rankMemories(turn.message, found.memories),
+    rankMemories(turn.message, found.memories, found.near),
     limits.memoryTokens,
     ({ memory: { id, tokens }, score }) => ({ section: "memories", id, tokens, score }),
   );
@@ -204,37 +208,59 @@ async function conversationOf(
 interface Found {
   profile: ProfileRecord | null;
   memories: MemoryRecord[];
+  /** Memories by the question's vector; null where it has none. */
+  near: NearMemory[] | null;
   recalled: RecalledMessage[];
   passages: FoundPassage[];
 }
 
-/** Looks everything up at once. Only what can hold something is searched, since most turns of a service find nothing. */
+/**
+ * Looks everything up at once. Only what can hold something is searched, since most turns of a service find nothing; only
+ * then does the question get a vector, one for all searches.
+ */
 async function findFor(
   turn: TurnInput,
   { window, between }: ConversationContext,
   now: number,
-  { store, log }: ContextServices,
+  { store, log, questions }: ContextServices,
 ): Promise<Found> {
   const { workspace_id, user_id, conversation_id, message, use_memory, collections } = turn;
   const user = { workspace_id, user_id };
   const shown_from_seq = (between[0] ?? window[0])?.seq ?? turn.seq;
-  const orNothing = async <T>(what: string, search: () => Promise<T[]>): Promise<T[]> => {
+  const orElse = async <T>(what: string, otherwise: T, search: () => Promise<T>): Promise<T> => {
     try {
       return await search();
     } catch (error) {
       log.warn({ conversation_id, err: error }, `${what} left out of the prompt`);
-      return [];
+      return otherwise;
     }
   };
-  const [profile, memories, recalled, passages] = await Promise.all([
+  const [profile, memories, hasOlder, hasPassages] = await Promise.all([
     store.profile(user),
     use_memory ? store.heldMemories(user) : [],
-    orNothing("recall", async () =>
-      use_memory && (await store.hasOlderMessages(user, conversation_id, shown_from_seq))
+    orElse(
+      "recall",
+      false,
+      async () => use_memory && (await store.hasOlderMessages(user, conversation_id, shown_from_seq)),
+    ),
+    orElse(
+      "passages",
+      false,
+      async () => collections?.length !== 0 && (await store.hasPassages(workspace_id)),
+    ),
+  ]);
+  const searches = memories.length > 0 || hasOlder || hasPassages;
+  const vector = searches && questions !== null ? await questions.vectorOf(message) : null;
+  const [near, recalled, passages] = await Promise.all([
+    orElse("nearness of memories", null, async () =>
+      vector === null || memories.length === 0 ? null : await store.nearMemories(user, vector),
+    ),
+    orElse("recall", [], async () =>
+      hasOlder
         ? await store.recall({
             ...user,
             q: message,
-            vector: null,
+            vector,
             conversation_id,
             shown_from_seq,
             limit: recalledMax,
@@ -242,12 +268,12 @@ async function findFor(
           })
         : [],
     ),
-    orNothing("passages", async () =>
-      collections?.length !== 0 && (await store.hasPassages(workspace_id))
+    orElse("passages", [], async () =>
+      hasPassages
         ? await store.searchPassages({
             ...user,
             q: message,
-            vector: null,
+            vector,
             collections,
             filter: null,
             limit: passagesMax,
@@ -255,7 +281,7 @@ async function findFor(
         : [],
     ),
   ]);
-  return { profile, memories, recalled, passages };
+  return { profile, memories, near, recalled, passages };
 }
 
 /** The best that fit a budget; a smaller one may still fit where a larger one didn't. */

@@ -12,6 +12,7 @@ import { authenticatedRoutes } from "../http/routes.ts";
 import type { Upload } from "../http/upload.ts";
 import type { DocumentCursor, DocumentRecord, DocumentScope } from "../storage/document-store.ts";
 import type { Store } from "../storage/store.ts";
+import type { Questions } from "../vectors/questions.ts";
 import { documentCursor } from "./cursors.ts";
 import { docs } from "./docs.ts";
 import type { DocumentLibrary, NewDocument } from "./library.ts";
@@ -37,6 +38,8 @@ const encoder = new TextEncoder();
 export interface DocumentServices {
   readonly store: Store;
   readonly library: DocumentLibrary;
+  /** Null where search is by words alone. */
+  readonly questions: Questions | null;
   readonly authenticate: Authenticate;
 }
 
@@ -45,7 +48,10 @@ const uploadPath = "/documents";
 /** Whether the body of a route is an upload, whose size and form differ from those of all others. */
 export const takesUpload = (route: string): boolean => route === uploadPath || route === `/v1${uploadPath}`;
 
-export function documentRoutes(prefix: string, { store, library, authenticate }: DocumentServices) {
+export function documentRoutes(
+  prefix: string,
+  { store, library, questions, authenticate }: DocumentServices,
+) {
   const find = async (scope: DocumentScope, id: string): Promise<DocumentRecord> =>
     (await store.document(scope, id)) ?? unknownDocument();
 
@@ -87,7 +93,7 @@ export function documentRoutes(prefix: string, { store, library, authenticate }:
           workspace_id: principal.scope.workspace_id,
           user_id: principal.scope.user_id ?? body.user_id ?? null,
           q: body.query,
-          vector: null,
+          vector: (await questions?.vectorOf(body.query)) ?? null,
           collections: body.collections ?? null,
           filter: body.filter ?? null,
           limit: body.limit ?? resultsMax,

@@ -7,6 +7,7 @@
  */
 import type { ErrorCode } from "../errors.ts";
 import type { Metadata } from "./store.ts";
+import type { QuestionVector } from "./vector-store.ts";
 
 export type DocumentStatus = "processing" | "ready" | "failed";
 
@@ -115,7 +116,7 @@ export interface PassageQuery {
   user_id: string | null;
   q: string;
   /** The question as the embedding model has it; null where there is none. */
-  vector: number[] | null;
+  vector: QuestionVector | null;
   /** Null searches all of them. */
   collections: string[] | null;
   /** Pairs that a document's metadata must hold. */
@@ -133,7 +134,7 @@ export interface FoundPassage {
   end: number;
   tokens: number;
   score: number;
-  /** Which part of the question it holds, 0 to 1. */
+  /** Which part of the question it holds, in words or in meaning, 0 to 1. */
   coverage: number;
 }
 

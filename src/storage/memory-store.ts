@@ -1,5 +1,6 @@
 /** The part of the storage port that remembers, and forgets: users and their profiles, memories, recall, summaries. */
 import type { ConversationRecord, MessageRecord, Metadata } from "./store.ts";
+import type { QuestionVector } from "./vector-store.ts";
 
 /** One user of a workspace. */
 export interface UserScope {
@@ -81,7 +82,7 @@ export interface MemoryPage {
 export interface RecallQuery extends UserScope {
   q: string;
   /** The question as the embedding model has it; null where there is none. */
-  vector: number[] | null;
+  vector: QuestionVector | null;
   /** Messages of this conversation from this seq on are before the model already. */
   conversation_id: string;
   shown_from_seq: number;
@@ -93,7 +94,7 @@ export interface RecallQuery extends UserScope {
 export interface RecalledMessage {
   message: MessageRecord;
   score: number;
-  /** Which part of the question it holds, 0 to 1. */
+  /** Which part of the question it holds, in words or in meaning, 0 to 1. */
   coverage: number;
 }
 

@@ -9,6 +9,7 @@
 import type { ErrorCode } from "../errors.ts";
 import type { DocumentStore } from "./document-store.ts";
 import type { MemoryStore } from "./memory-store.ts";
+import type { VectorStore } from "./vector-store.ts";
 
 /** Whose data a call may touch; a null user_id means every user of the workspace. */
 export interface Scope {
@@ -222,7 +223,7 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store extends MemoryStore, DocumentStore {
+export interface Store extends MemoryStore, DocumentStore, VectorStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused

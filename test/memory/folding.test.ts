@@ -58,7 +58,8 @@ async function urgencyOf({ store, log, limits }: Workbench, id: string, seq: num
     use_memory: false,
     collections: [],
   };
-  return (await buildContext(turn, { store, log, limits, systemPrompt: new SystemPrompt("") })).fold;
+  const services = { store, log, limits, systemPrompt: new SystemPrompt(""), questions: null };
+  return (await buildContext(turn, services)).fold;
 }
 
 describe("whatever the lengths of messages, the model and restarts", () => {

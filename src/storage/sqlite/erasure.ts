@@ -14,8 +14,7 @@ import type { ScrubStep } from "./scrub.ts";
 import { snapshotsOf } from "./upgrade.ts";
 import { readHere } from "./worker.ts";
 import type { WorkerClient } from "./worker-client.ts";
-import type { Maintenance } from "./writer.ts";
-import type { Writes } from "./writes.ts";
+import type { WriterOperations } from "./writer.ts";
 
 /** A reader holds the log up for as long as its search takes; another program may do so for longer. */
 const busyRetryMs = 25;
@@ -30,7 +29,7 @@ export interface ErasureOptions {
 
 export function createErasure(
   db: Database,
-  writer: WorkerClient<Writes & Maintenance>,
+  writer: WorkerClient<WriterOperations>,
   { path, clearWaste }: ErasureOptions,
 ) {
   const uncleaned = db.query<{ name: string }, SQLQueryBindings>(

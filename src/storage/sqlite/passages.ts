@@ -1,13 +1,16 @@
 /**
  * Search in documents. A passage's headings and its neighbours count too: the words that a question uses often stand
- * above the answer, or right before it.
+ * above the answer, or right before it. Where the question has a vector, its ranking and that of the words are fused.
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import { enclosed, rank, type Unit } from "../../search/bm25f.ts";
+import { enclosed, type Ranked, rank, type Unit, type WeightedTerm } from "../../search/bm25f.ts";
+import { fuseHits } from "../../search/fusion.ts";
 import { stemsOf, termsOf } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type { FoundPassage, PassageQuery } from "../document-store.ts";
-import { createCandidates } from "./candidates.ts";
+import { type Candidates, createCandidates } from "./candidates.ts";
+import type { Nearest } from "./nearest.ts";
+import type { Packed } from "./quantize.ts";
 import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
 
 const weights = { heading: 1.2, context: 0.3 };
@@ -42,7 +45,8 @@ interface Candidate extends Unit {
   row: Row;
 }
 
-export function createPassageSearch(db: Database) {
+/** @param nearest null where there are no vectors */
+export function createPassageSearch(db: Database, nearest: Nearest | null) {
   const candidates = createCandidates(db, "passage_index", ["heading", "words", "stems"], hiddenPassages);
   const userOf = db.query<{ n: number }, SQLQueryBindings>(
     "select n from users where workspace_id = $workspace_id and user_id = $user_id",
@@ -65,9 +69,11 @@ export function createPassageSearch(db: Database) {
   );
 
   /** The scope that a passage must be in, as an FTS5 expression. */
-  function scopeOf({ workspace_id, user_id, collections, filter }: PassageQuery): string {
-    const user = user_id === null ? null : userOf.get({ workspace_id, user_id });
-    const owners = [sharedToken, ...(user === null ? [] : [userToken(user.n)])];
+  function scopeOf(
+    { workspace_id, collections, filter }: Packed<PassageQuery>,
+    user_n: number | null,
+  ): string {
+    const owners = [sharedToken, ...(user_n === null ? [] : [userToken(user_n)])];
     const either = (tokens: string[]): string =>
       `{scope} : (${tokens.map((token) => `"${token}"`).join(" OR ")})`;
     return [
@@ -78,12 +84,34 @@ export function createPassageSearch(db: Database) {
     ].join(" AND ");
   }
 
-  return function searchPassages(query: PassageQuery): FoundPassage[] {
+  return function searchPassages(query: Packed<PassageQuery>): FoundPassage[] {
+    const { workspace_id, user_id, collections, vector, limit } = query;
+    if (collections?.length === 0) return [];
+    const user_n = user_id === null ? null : (userOf.get({ workspace_id, user_id })?.n ?? null);
     const asked = termsOf(cutWords(query.q));
-    if (asked.length === 0 || query.collections?.length === 0) return [];
-    const { rows, terms } = candidates(scopeOf(query), asked);
-    if (rows.length === 0) return [];
-    const alone = byRow.all({ rows: JSON.stringify(rows) }).map((row): Candidate => {
+    const found: Candidates =
+      asked.length === 0 ? { rows: [], terms: [] } : candidates(scopeOf(query, user_n), asked);
+    const near = vector === null || nearest === null ? [] : nearest.passages(query, user_n, vector);
+    const rows = byRow.all({ rows: JSON.stringify([...found.rows, ...near.map(({ key }) => key)]) });
+    const byWords = inContext(found.terms, rows);
+    if (vector === null) {
+      return byWords
+        .slice(0, limit)
+        .map(({ candidate: { row }, score, coverage }) => toFound(row, score, coverage));
+    }
+    const known = new Map(rows.map((row) => [row.n, row]));
+    return fuseHits(
+      byWords.map(({ candidate: { row }, coverage }) => ({ key: row.n, coverage })),
+      near.filter(({ key }) => known.has(key)),
+    )
+      .slice(0, limit)
+      .map(({ key, score, coverage }) => toFound(known.get(key)!, score, coverage));
+  };
+
+  /** The best passages by words, ranked with their neighbours. */
+  function inContext(terms: readonly WeightedTerm[], rows: readonly Row[]): Ranked<Candidate>[] {
+    if (terms.length === 0) return [];
+    const alone = rows.map((row): Candidate => {
       const heading = `${row.heading_words} ${stemsOf(row.heading_words)}`;
       return { row, words: enclosed(row.words), stems: enclosed(row.stems), heading: enclosed(heading) };
     });
@@ -96,23 +124,23 @@ export function createPassageSearch(db: Database) {
     for (const { revision_n, seq, words, stems } of neighbours.all({ places: JSON.stringify(places) })) {
       near.set(`${revision_n}:${seq}`, `${words} ${stems}`);
     }
-    const inContext = best.map(({ candidate }): Candidate => {
+    const units = best.map(({ candidate }): Candidate => {
       const { revision_n, seq } = candidate.row;
       const around = [seq - 1, seq + 1].map((at) => near.get(`${revision_n}:${at}`) ?? "");
       return { ...candidate, context: enclosed(around.join(" ")) };
     });
-    return rank(terms, inContext, weights)
-      .slice(0, query.limit)
-      .map(({ candidate: { row }, score, coverage }) => ({
-        document_id: row.document_id,
-        name: row.name,
-        heading: row.heading,
-        quote: row.text,
-        start: row.start,
-        end: row.end,
-        tokens: row.tokens,
-        score,
-        coverage,
-      }));
-  };
+    return rank(terms, units, weights);
+  }
 }
+
+const toFound = (row: Row, score: number, coverage: number): FoundPassage => ({
+  document_id: row.document_id,
+  name: row.name,
+  heading: row.heading,
+  quote: row.text,
+  start: row.start,
+  end: row.end,
+  tokens: row.tokens,
+  score,
+  coverage,
+});

@@ -1,13 +1,17 @@
 /**
  * Recall: which of a user's messages, of all their conversations, bear on a question. A message often says nothing by
- * itself ("Yes, on Tuesday"), so the two before and the two after it count as its context.
+ * itself ("Yes, on Tuesday"), so the two before and the two after it count as its context. Where the question has a
+ * vector, its ranking and that of the words are fused.
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import { enclosed, type Ranked, rank, type Unit } from "../../search/bm25f.ts";
+import { enclosed, type Ranked, rank, type Unit, type WeightedTerm } from "../../search/bm25f.ts";
+import { fuseHits } from "../../search/fusion.ts";
 import { termsOf } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type { RecalledMessage, RecallQuery } from "../memory-store.ts";
-import { createCandidates } from "./candidates.ts";
+import { type Candidates, createCandidates } from "./candidates.ts";
+import type { Nearest } from "./nearest.ts";
+import type { Packed } from "./quantize.ts";
 import { type MessageRow, messageColumns, toMessage } from "./rows.ts";
 import { userToken } from "./scope.ts";
 
@@ -32,41 +36,79 @@ interface Candidate extends Unit {
   row: Row;
 }
 
-export function createRecall(db: Database) {
+/** @param nearest null where there are no vectors */
+export function createRecall(db: Database, nearest: Nearest | null) {
   const candidates = createCandidates(db, "message_index", ["words", "stems"]);
   const userOf = db.query<{ n: number }, SQLQueryBindings>(
     "select n from users where workspace_id = $workspace_id and user_id = $user_id",
   );
   const byRow = db.query<Row, SQLQueryBindings>(
     `select m.n, m.conversation_n, c.id as conversation_id, i.words, i.stems, ${messageColumns}
-     from messages m join conversations c on c.n = m.conversation_n left join message_index i on i.rowid = m.n
+     from messages m join conversations c on c.n = m.conversation_n and c.deleted = 0
+       left join message_index i on i.rowid = m.n
      where m.n in (select value from json_each($rows))`,
   );
   const around = db.query<Row, SQLQueryBindings>(
     `select m.n, m.conversation_n, c.id as conversation_id, i.words, i.stems, ${messageColumns}
      from json_each($places) p
      cross join messages m on m.conversation_n = p.value ->> 0 and m.seq between p.value ->> 1 and p.value ->> 2
-     join conversations c on c.n = m.conversation_n
+     join conversations c on c.n = m.conversation_n and c.deleted = 0
      join message_index i on i.rowid = m.n and i.scope <> ''`,
   );
 
-  return function recall(query: RecallQuery): RecalledMessage[] {
+  return function recall(query: Packed<RecallQuery>): RecalledMessage[] {
     const user = userOf.get({ workspace_id: query.workspace_id, user_id: query.user_id });
+    if (user === null) return [];
     const asked = termsOf(cutWords(query.q));
-    if (user === null || asked.length === 0) return [];
-    const { rows, terms } = candidates(`{scope} : "${userToken(user.n)}"`, asked);
-    if (rows.length === 0) return [];
+    const found: Candidates =
+      asked.length === 0 ? { rows: [], terms: [] } : candidates(`{scope} : "${userToken(user.n)}"`, asked);
+    const near =
+      query.vector === null || nearest === null ? [] : nearest.messages(user.n, query.vector, query);
+    const rows = new Map(
+      byRow
+        .all({ rows: JSON.stringify([...found.rows, ...near.map(({ key }) => key)]) })
+        .map((row) => [row.n, row]),
+    );
+    if (rows.size === 0) return [];
     const isShown = ({ conversation_id, seq }: Row): boolean =>
       conversation_id === query.conversation_id && seq >= query.shown_from_seq;
-    const direct = byRow
-      .all({ rows: JSON.stringify(rows) })
-      .map((row): Candidate => ({ row, words: enclosed(row.words ?? ""), stems: enclosed(row.stems ?? "") }));
+    const byWords = inContext(found.terms, [...rows.values()])
+      .filter(({ candidate }) => !isShown(candidate.row))
+      .map(({ candidate: { row }, score, coverage }) => ({
+        row,
+        score: score * freshness(row, query.now),
+        coverage,
+      }))
+      .sort((a, b) => b.score - a.score);
+    if (query.vector === null) return byWords.slice(0, query.limit).map(toRecalled);
+
+    for (const { row } of byWords) rows.set(row.n, row);
+    const byMeaning = near
+      .flatMap(({ key, z }) => {
+        const row = rows.get(key);
+        return row === undefined ? [] : { key, z, score: z * freshness(row, query.now) };
+      })
+      .sort((a, b) => b.score - a.score);
+    return fuseHits(
+      byWords.map(({ row, coverage }) => ({ key: row.n, coverage })),
+      byMeaning,
+    )
+      .slice(0, query.limit)
+      .map(({ key, ...hit }) => toRecalled({ row: rows.get(key)!, ...hit }));
+  };
+
+  /** Ranks messages by words, and those around the best of them too: they may be the ones that answer. */
+  function inContext(terms: readonly WeightedTerm[], rows: readonly Row[]): Ranked<Candidate>[] {
+    if (terms.length === 0) return [];
+    const direct = rows.map(
+      (row): Candidate => ({ row, words: enclosed(row.words ?? ""), stems: enclosed(row.stems ?? "") }),
+    );
     const near = neighbourhood(rank(terms, direct, weights).slice(0, spreadMax));
     const placed = new Map(
       around.all({ places: JSON.stringify(near) }).map((row) => [`${row.conversation_n}:${row.seq}`, row]),
     );
     const fieldsOf = ({ words, stems }: Row): string => `${words ?? ""} ${stems ?? ""}`;
-    const inContext = [...placed.values()].map((row): Candidate => {
+    const units = [...placed.values()].map((row): Candidate => {
       const neighbours: string[] = [];
       for (let step = -contextMessages; step <= contextMessages; step++) {
         const other = step === 0 ? undefined : placed.get(`${row.conversation_n}:${row.seq + step}`);
@@ -79,16 +121,21 @@ export function createRecall(db: Database) {
         context: enclosed(neighbours.join(" ")),
       };
     });
-    return rank(terms, inContext, weights)
-      .filter(({ candidate }) => !isShown(candidate.row))
-      .map((ranked) => ({ ...ranked, score: ranked.score * freshness(ranked, query.now) }))
-      .sort((a, b) => b.score - a.score)
-      .slice(0, query.limit)
-      .map(({ candidate: { row }, score, coverage }) => {
-        const { n: _, conversation_n: __, conversation_id, words: ___, stems: ____, ...message } = row;
-        return { message: toMessage(conversation_id, message), score, coverage };
-      });
-  };
+    return rank(terms, units, weights);
+  }
+}
+
+function toRecalled({
+  row,
+  score,
+  coverage,
+}: {
+  row: Row;
+  score: number;
+  coverage: number;
+}): RecalledMessage {
+  const { n: _, conversation_n: __, conversation_id, words: ___, stems: ____, ...message } = row;
+  return { message: toMessage(conversation_id, message), score, coverage };
 }
 
 /** Where to look around each match, one stretch a conversation and place. */
@@ -110,7 +157,7 @@ function neighbourhood(
   return places;
 }
 
-function freshness({ candidate }: Ranked<Candidate>, now: number): number {
-  const days = Math.max(0, now - candidate.row.created_at) / 86_400;
+function freshness({ created_at }: Row, now: number): number {
+  const days = Math.max(0, now - created_at) / 86_400;
   return 1 - ageShare * (1 - 0.5 ** (days / halfLifeDays));
 }

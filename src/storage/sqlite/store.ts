@@ -7,14 +7,15 @@ import { createDocumentReads } from "./document-reads.ts";
 import { createErasure } from "./erasure.ts";
 import { lockDataDir } from "./lock.ts";
 import { createMemoryReads } from "./memory-reads.ts";
+import { keyOf, packedQuery, packedQuestion, packedVector } from "./quantize.ts";
 import type { LongReads } from "./reader.ts";
 import { createReads } from "./reads.ts";
 import type { Upgrade } from "./upgrade.ts";
 import { Uploads } from "./uploads.ts";
-import { isStorageFault, readHere } from "./worker.ts";
+import { vectorExtension } from "./vector-extension.ts";
+import { isStorageFault, type Opening, readHere } from "./worker.ts";
 import { WorkerClient } from "./worker-client.ts";
-import type { Maintenance } from "./writer.ts";
-import type { Writes } from "./writes.ts";
+import type { WriterOperations } from "./writer.ts";
 
 /** So few that a turn's start, which waits for the batch before it, doesn't wait long. */
 const checkpointsPerCall = 128;
@@ -29,6 +30,8 @@ const workerUrl = (name: string): string =>
 export interface SqliteStoreOptions {
   /** More are refused as overloaded. What ends a turn isn't: the turns that may run bound it. */
   writesWaitingMax?: number;
+  /** Whether texts have vectors: where not, the methods about them are not to be called. */
+  vectors?: boolean;
   /** Hears of it where an older database was brought to the newest version. */
   onUpgrade?: (upgrade: Upgrade) => void;
 }
@@ -39,17 +42,21 @@ export interface SqliteStoreOptions {
  */
 export async function openSqliteStore(
   dataDir: string,
-  { writesWaitingMax = 10_000, onUpgrade }: SqliteStoreOptions = {},
+  { writesWaitingMax = 10_000, vectors = false, onUpgrade }: SqliteStoreOptions = {},
 ): Promise<Store> {
   const unlock = await opening(dataDir, () => lockDataDir(dataDir));
-  // Here first: what is wrong with the database is told in its own words, which no worker can throw.
-  await opening(dataDir, () => openForWriting(dataDir, onUpgrade).close()).catch((error) => {
+  let worker: Opening;
+  try {
+    // Here first: what is wrong with the database is told in its own words, which no worker can throw.
+    await opening(dataDir, () => openForWriting(dataDir, onUpgrade).close());
+    worker = { dataDir, vectorExtension: vectors ? await vectorExtension(dataDir) : null };
+  } catch (error) {
     unlock();
     throw error;
-  });
-  const writer = new WorkerClient<Writes & Maintenance>(
+  }
+  const writer = new WorkerClient<WriterOperations>(
     workerUrl("writer.ts"),
-    dataDir,
+    worker,
     writesWaitingMax,
     commitEveryMs,
   );
@@ -58,9 +65,9 @@ export async function openSqliteStore(
   let db: Database;
   try {
     await writer.ready;
-    reader = new WorkerClient<LongReads>(workerUrl("reader.ts"), dataDir, readQueueMax, 0);
+    reader = new WorkerClient<LongReads>(workerUrl("reader.ts"), worker, readQueueMax, 0);
     // Of its own, because a turn waits for it: searches and exports of others take longer.
-    recaller = new WorkerClient<LongReads>(workerUrl("reader.ts"), dataDir, readQueueMax, 0);
+    recaller = new WorkerClient<LongReads>(workerUrl("reader.ts"), worker, readQueueMax, 0);
     await Promise.all([reader.ready, recaller.ready]);
     db = openForReading(dataDir);
   } catch (error) {
@@ -122,7 +129,7 @@ export async function openSqliteStore(
     updateMemory: (user, id, patch, nowMs) => writer.call("updateMemory", user, id, patch, nowMs),
     deleteMemory: (user, id) => writer.call("deleteMemory", user, id),
     turnsToRemember: (limit) => readHere(() => memory.turnsToRemember(limit)),
-    recall: (query) => recaller.call("recall", query),
+    recall: (query) => recaller.call("recall", packedQuery(query)),
     hasOlderMessages: (user, conversationId, shownFromSeq) =>
       readHere(() => memory.hasOlderMessages(user, conversationId, shownFromSeq)),
     conversationContext: (conversationId, beforeSeq, tokensMax) =>
@@ -164,7 +171,13 @@ export async function openSqliteStore(
     documentText: (scope, id, from) => readHere(() => documents.documentText(scope, id, from)),
     deleteDocument: (scope, id) => writer.call("deleteDocument", scope, id),
     hasPassages: (workspaceId) => readHere(() => documents.hasPassages(workspaceId)),
-    searchPassages: (query) => recaller.call("searchPassages", query),
+    searchPassages: (query) => recaller.call("searchPassages", packedQuery(query)),
+
+    newTexts: (limit) => writer.callLater("newTexts", limit),
+    textsWithoutVector: (space, from, limit) => reader.call("textsWithoutVector", keyOf(space), from, limit),
+    saveVectors: (space, vectors) =>
+      writer.callLater("saveVectors", keyOf(space), vectors.map(packedVector(space))),
+    nearMemories: (user, question) => recaller.call("nearMemories", user, packedQuestion(question)),
 
     resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),

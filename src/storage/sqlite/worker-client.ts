@@ -3,7 +3,7 @@
  * message, both as JSON, which costs half of what cloning does. While a batch is under way the next one gathers; under load that makes one commit of many writes.
  */
 import { AppError } from "../../errors.ts";
-import type { Call, FromWorker, Operations } from "./worker.ts";
+import type { Call, FromWorker, Opening, Operations } from "./worker.ts";
 
 /** Writes in one transaction at most. */
 const batchMax = 64;
@@ -32,14 +32,14 @@ export class WorkerClient<Ops extends Operations> {
    */
   constructor(
     url: string,
-    dataDir: string,
+    opening: Opening,
     readonly queueMax: number,
     readonly batchEveryMs: number,
   ) {
     this.#worker = new Worker(url);
     this.#worker.onmessage = ({ data }: MessageEvent<string>) => this.#receive(JSON.parse(data));
     this.#worker.onerror = ({ message }) => this.#fail(message);
-    this.#worker.postMessage({ dataDir });
+    this.#worker.postMessage(opening);
   }
 
   /** Resolves when the worker has opened its database. */

@@ -11,6 +11,13 @@ export interface Call {
   args: unknown[];
 }
 
+/** What a worker is started with. */
+export interface Opening {
+  dataDir: string;
+  /** Where sqlite-vec lies; null where there are no vectors. */
+  vectorExtension: string | null;
+}
+
 export type Answer =
   | { ok: true; value: unknown }
   | {
@@ -50,12 +57,12 @@ export async function readHere<T>(query: () => T): Promise<T> {
   }
 }
 
-/** Makes this thread a worker: opens what it works on when told the data directory, then answers batch after batch. */
-export function serveBatches(open: (dataDir: string) => (calls: Call[]) => Answer[]): void {
+/** Makes this thread a worker: opens what it works on when told where that is, then answers batch after batch. */
+export function serveBatches(open: (opening: Opening) => (calls: Call[]) => Answer[]): void {
   const post = (message: FromWorker): void => self.postMessage(JSON.stringify(message));
-  self.onmessage = ({ data }: MessageEvent<{ dataDir: string }>) => {
+  self.onmessage = ({ data }: MessageEvent<Opening>) => {
     try {
-      const answer = open(data.dataDir);
+      const answer = open(data);
       self.onmessage = (event: MessageEvent<string>) => post(answer(JSON.parse(event.data)));
       post({ ready: true });
     } catch (error) {

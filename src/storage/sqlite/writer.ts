@@ -3,19 +3,25 @@ import type { Database } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
 import { databaseFile, openForWriting } from "./database.ts";
 import { createScrubber } from "./scrub.ts";
+import { createVectorWrites, type VectorWrites } from "./vector-writes.ts";
 import { type Answer, type Call, isStorageFault, type Operations, serveBatches, toAnswer } from "./worker.ts";
-import { createWrites } from "./writes.ts";
+import { createWrites, type Writes } from "./writes.ts";
 
 /** What can't be done inside of a transaction: it is done after that of its batch. */
 const createMaintenance = (db: Database, dataDir: string) => ({
   scrub: createScrubber(db, databaseFile(dataDir)),
 });
-export type Maintenance = ReturnType<typeof createMaintenance>;
 
-serveBatches((dataDir) => {
+/** All that can be asked of the writer. */
+export type WriterOperations = Writes & VectorWrites & ReturnType<typeof createMaintenance>;
+
+serveBatches(({ dataDir, vectorExtension }) => {
   const db = openForWriting(dataDir);
   const { operations, complete, forget } = createWrites(db);
-  const writes: Operations = operations;
+  const writes: Operations = {
+    ...operations,
+    ...(vectorExtension !== null && createVectorWrites(db, complete)),
+  };
   const maintenance: Operations = createMaintenance(db, dataDir);
 
   const answer = ({ operation, args }: Call): Answer => {

@@ -131,3 +131,44 @@ create table passages (
 -- scope has tokens of the workspace, the owner, the collection and each pair of metadata.
 create virtual table passage_index using fts5 (scope, heading, words, stems, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into passage_index (passage_index, rank) values ('secure-delete', 1);
+
+-- Vectors are derived from texts, by an embedding model; only those of one space, of one model and length, compare.
+-- vector has 8-bit integers, code a bit for each: on which side of the space's center it is, which is enough to find the
+-- few that are worth comparing exactly. Both are null where the model refuses the text. The indexes hold all that this
+-- search goes through.
+create table vector_spaces (
+  n integer primary key,
+  model text not null,
+  dimensions integer not null,
+  unique (model, dimensions)
+) strict;
+
+create table message_vectors (
+  n integer primary key references messages (n) on delete cascade,
+  space_n integer not null references vector_spaces (n),
+  user_n integer not null references users (n) on delete cascade,
+  code blob,
+  vector blob
+) strict;
+
+create index message_codes on message_vectors (user_n, space_n, n, code);
+
+create table memory_vectors (
+  n integer primary key references memories (n) on delete cascade,
+  space_n integer not null references vector_spaces (n),
+  vector blob
+) strict;
+
+create trigger memories_reworded after update of text on memories when new.text <> old.text begin
+  delete from memory_vectors where n = new.n;
+end;
+
+create table passage_vectors (
+  n integer primary key references passages (n) on delete cascade,
+  space_n integer not null references vector_spaces (n),
+  revision_n integer not null references document_revisions (n) on delete cascade,
+  code blob,
+  vector blob
+) strict;
+
+create index passage_codes on passage_vectors (revision_n, space_n, n, code);
