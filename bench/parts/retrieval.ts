@@ -8,14 +8,11 @@ import {
   type Scores,
   scoresOf,
 } from "../retrieval/evaluate.ts";
-import { parleyOffline } from "../retrieval/parley.ts";
+import { parleyOffline, parleyWithTestVectors } from "../retrieval/parley.ts";
 import { plainBm25 } from "../retrieval/plain-bm25.ts";
 import type { System } from "../retrieval/retriever.ts";
 import type { Bench, Part } from "../support/bench.ts";
 import type { Row } from "../support/table.ts";
-
-/** The first is what the others are compared with. */
-const systems: readonly [System, ...System[]] = [plainBm25, parleyOffline];
 
 const measures = {
   "recall@5": "recall5",
@@ -30,9 +27,12 @@ interface Result {
   outcomes: readonly Outcome[];
 }
 
-export const retrieval: Part = {
-  name: "retrieval",
-  async run(bench: Bench): Promise<Row[]> {
+export const retrieval = comparing("retrieval", [plainBm25, parleyOffline]);
+export const fusedRetrieval = comparing("fused-retrieval", [parleyOffline, parleyWithTestVectors]);
+
+/** @param systems the first is what the others are compared with */
+function comparing(name: string, systems: readonly [System, ...System[]]): Part {
+  const run = async (bench: Bench): Promise<Row[]> => {
     const corpus = loadCorpus();
     const documents: Result[] = [];
     const dialogues: Result[] = [];
@@ -48,8 +48,9 @@ export const retrieval: Part = {
           bench.note(`${system.name}: recall@5 in ${set}: ${recallBy(property, outcomes)}`);
       return rowsOf(set, results);
     });
-  },
-};
+  };
+  return { name, run };
+}
 
 function rowsOf(set: string, results: readonly Result[]): Row[] {
   const [base, ...others] = results.map(({ system, outcomes }) => ({

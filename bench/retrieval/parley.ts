@@ -1,12 +1,17 @@
-/** Parley's own search, offline: the real store in a directory of its own, asked as a turn asks it. */
+/** Parley's own search: the real store in a directory of its own, asked as a turn asks it. */
 import { rmSync } from "node:fs";
 import { isRelevantMessage, isRelevantPassage } from "../../src/chat/context.ts";
 import { extract } from "../../src/documents/extract.ts";
 import { passageTokensMax, toPassages } from "../../src/documents/passages.ts";
 import { newId } from "../../src/ids.ts";
+import type { EmbeddingModel } from "../../src/models/embeddings.ts";
 import { countTokens } from "../../src/models/tokens.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Store, TurnEnd } from "../../src/storage/store.ts";
+import type { QuestionVector } from "../../src/storage/vector-store.ts";
+import { Questions } from "../../src/vectors/questions.ts";
+import { VectorUpkeep } from "../../src/vectors/upkeep.ts";
+import { vectorDimensions, vectorOf } from "../../test/support/embedding-vectors.ts";
 import { temporaryDirectory } from "../../test/support/service.ts";
 import type { Message, Range, SourceDocument } from "./corpus.ts";
 import type { DocumentRetriever, MessageHit, MessageRetriever, System } from "./retriever.ts";
@@ -21,15 +26,53 @@ export const parleyOffline: System = {
   messages: async () => new ParleyMessages(temporaryDirectory()),
 };
 
+/** With the vectors of test/support/embedding-vectors.ts, which know spelling and a few synonyms: no real model's. */
+export const parleyWithTestVectors: System = {
+  name: "Parley, test vectors",
+  documents: async () => new ParleyDocuments(temporaryDirectory(), true),
+  messages: async () => new ParleyMessages(temporaryDirectory(), true),
+};
+
+const testModel: EmbeddingModel = {
+  name: "test-vectors",
+  dimensions: vectorDimensions,
+  embed: async (texts) => texts.map((text) => Float32Array.from(vectorOf(text))),
+};
+
 /** A store that is opened when it is needed and leaves nothing behind. */
 class Opened {
   #store: Promise<Store> | null = null;
+  #questions: Promise<Questions> | null = null;
 
-  constructor(readonly directory: string) {}
+  constructor(
+    readonly directory: string,
+    readonly vectors = false,
+  ) {}
 
   store(): Promise<Store> {
-    this.#store ??= openSqliteStore(this.directory);
+    this.#store ??= openSqliteStore(this.directory, { vectors: this.vectors });
     return this.#store;
+  }
+
+  /** A question's vector, once all that is stored has one; null without vectors. */
+  async vectorOf(question: string): Promise<QuestionVector | null> {
+    if (!this.vectors) return null;
+    this.#questions ??= this.#embedAll();
+    return await (await this.#questions).vectorOf(question);
+  }
+
+  async #embedAll(): Promise<Questions> {
+    const done = Promise.withResolvers<void>();
+    const log = {
+      info: (entry: { event?: string }) => entry.event === "embedded" && done.resolve(),
+      warn: console.warn,
+      error: console.error,
+    };
+    const questions = new Questions(testModel, log);
+    const upkeep = new VectorUpkeep({ store: await this.store(), questions, log });
+    await done.promise;
+    await upkeep.stop();
+    return questions;
   }
 
   async close(): Promise<void> {
@@ -82,7 +125,7 @@ class ParleyDocuments extends Opened implements DocumentRetriever {
     const found = await (await this.store()).searchPassages({
       ...user,
       q: question,
-      vector: null,
+      vector: await this.vectorOf(question),
       collections: null,
       filter: null,
       limit: k,
@@ -139,7 +182,7 @@ class ParleyMessages extends Opened implements MessageRetriever {
     const found = await (await this.store()).recall({
       ...user,
       q: question,
-      vector: null,
+      vector: await this.vectorOf(question),
       conversation_id: "",
       shown_from_seq: 1,
       limit: k,
