@@ -34,32 +34,32 @@ const conversationsOf = async (service: Service, user_id: string): Promise<Conve
   (await service.get<{ conversations: Conversation[] }>(`/v1/conversations?user_id=${user_id}&limit=100`))
     .body.conversations;
 
-/** Opens streams of a turn, each of which has begun; leaving them closes the connections. */
-async function openStreams(
-  service: Service,
-  turnId: string,
-  count: number,
-): Promise<{ leave(): Promise<void> }> {
-  const streams = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const events = sseEvents(await service.fetch(`/v1/turns/${turnId}/stream`));
-      expect((await events.next()).value?.event).toBe("start");
-      return events;
-    }),
-  );
-  return {
-    async leave() {
-      await Promise.all(streams.map((events) => events.return()));
-    },
+/** Opens so many streams of a turn as soon as there is room; the returned function closes their connections. */
+async function openStreams(service: Service, turnId: string, count: number): Promise<() => Promise<void>> {
+  let open: ReturnType<typeof sseEvents>[] = [];
+  const leave = async (): Promise<void> => {
+    await Promise.all(open.map((events) => events.return()));
   };
+  // Of a connection that was dropped the service may hear a moment later.
+  await until(`${count} streams have room`, async () => {
+    const responses = await Promise.all(
+      Array.from({ length: count }, () => service.fetch(`/v1/turns/${turnId}/stream`)),
+    );
+    open = responses.map((response) => sseEvents(response));
+    await Promise.all(open.map((events) => events.next()));
+    if (responses.every(({ status }) => status === 200)) return true;
+    await leave();
+    return false;
+  });
+  return leave;
 }
 
 /** Exactly so many streams have room, which shows that none is counted that has gone. */
 async function expectRoomFor(service: Service, turnId: string, count: number): Promise<void> {
-  const streams = await openStreams(service, turnId, count);
+  const leave = await openStreams(service, turnId, count);
   const refused = await service.get<Problem>(`/v1/turns/${turnId}`);
   expectRefusal(refused.status, refused.headers, refused.body);
-  await streams.leave();
+  await leave();
   await until("there is room again", async () => (await service.get(`/v1/turns/${turnId}`)).status === 200);
 }
 
@@ -68,7 +68,7 @@ test("beyond PARLEY_REQUESTS_OPEN_MAX everything but the probes is refused, and 
   await using service = await startService({ model, env: { PARLEY_REQUESTS_OPEN_MAX: "6" } });
   const { turn, held } = await holdTurn(service, model);
   const asked = model.requests.length;
-  const streams = await openStreams(service, turn.id, 6);
+  const leave = await openStreams(service, turn.id, 6);
   const chat = { user_id: "late", message: "Me too" };
   const requests: [method: string, path: string, body?: object][] = [
     ["POST", "/v1/chat", chat],
@@ -89,7 +89,7 @@ test("beyond PARLEY_REQUESTS_OPEN_MAX everything but the probes is refused, and 
     expectRefusal(status, headers, problem);
   }
   for (const probe of ["/health", "/ready"]) expect((await service.get(probe)).status).toBe(200);
-  await streams.leave();
+  await leave();
   await expectRoomFor(service, turn.id, 6);
   expect(await turnOf(service, turn.id)).toMatchObject({ status: "running" });
   expect(await conversationsOf(service, "late")).toEqual([]);
