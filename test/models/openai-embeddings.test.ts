@@ -182,6 +182,28 @@ describe("a server that fails", () => {
     await server.requests[0]!.closed;
   });
 
+  test("by a page without end is left", async () => {
+    const { promise: left, resolve: leave } = Promise.withResolvers<void>();
+    const body = () =>
+      new ReadableStream<string>({
+        pull: async (controller) => {
+          controller.enqueue("<p>Wait</p>");
+          await Bun.sleep(10);
+        },
+        cancel: () => leave(),
+      });
+    await using page = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: () =>
+        new Response(body() as unknown as ReadableStream, { headers: { "content-type": "text/html" } }),
+    });
+    const target = { model: "test-embedding", baseUrl: `http://127.0.0.1:${page.port}/v1`, apiKey: null };
+    const failure = await failureOf(openAiEmbeddings(target, limitsWith()).embed(["one"], unaborted));
+    expect(failure.upstream.code).toBe("html");
+    await left;
+  });
+
   test("to answer before the caller gives up is closed, and what is thrown is the caller's reason", async () => {
     server.silence();
     const controller = new AbortController();
