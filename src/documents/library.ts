@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
 import type { Log } from "../log.ts";
+import { Slots } from "../slots.ts";
 import type {
   DocumentRecord,
   DocumentScope,
@@ -164,7 +165,7 @@ export class DocumentLibrary {
       try {
         const outcome = waiter.waits
           ? await this.#store(revision, bytes)
-          : await this.#background.run(() => this.#store(revision, null));
+          : await this.#background.use(this.#closing.signal, () => this.#store(revision, null));
         log.info({ document_id, revision_id, outcome }, "document processed");
         void this.clearWaste();
         return outcome;
@@ -194,7 +195,6 @@ export class DocumentLibrary {
     const { store, extractor } = this.services;
     const { revision_id: id, name } = revision;
     const { signal } = this.#closing;
-    signal.throwIfAborted();
     const bytes = given ?? (await store.upload(id));
     if (bytes === null) return "superseded";
     const media_type = revision.media_type === "application/octet-stream" ? null : revision.media_type;
@@ -206,28 +206,6 @@ export class DocumentLibrary {
     }
     const finished = await store.finishRevision(id, read.media_type, read.text.length, Date.now());
     return finished === null ? "superseded" : "ready";
-  }
-}
-
-/** Runs so many at once; the others wait for their turn, in order. */
-class Slots {
-  readonly #waiting: (() => void)[] = [];
-  #free: number;
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free++;
-      else next();
-    }
   }
 }
 

@@ -9,10 +9,10 @@ import type { Limits } from "../config.ts";
 import type { Log } from "../log.ts";
 import { ModelFailure } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
+import { Slots } from "../slots.ts";
 import type { ConversationContext, Summary } from "../storage/memory-store.ts";
 import type { MessageRecord, Store } from "../storage/store.ts";
 import { digestOf } from "./digest.ts";
-import { Slots } from "./slots.ts";
 import type { Summarising } from "./summary.ts";
 
 /** Messages that are folded at once, at most: they bound the cost of a step. */
