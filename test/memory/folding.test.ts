@@ -63,61 +63,65 @@ async function urgencyOf({ store, log, limits }: Workbench, id: string, seq: num
 }
 
 describe("whatever the lengths of messages, the model and restarts", () => {
-  test("each message is in the window, in the summary, or in what is between them", async () => {
-    const random = seededRandom();
-    const below = (count: number): number => Math.floor(random() * count);
-    for (let run = 0; run < runs; run++) {
-      await using bench = await openWorkbench({ windowTokens: 200 + below(600), summaryTokens: 60 });
-      const server = run % 3 === 2 ? null : moody;
-      let folding = foldingOn(bench, server);
-      let conversation_id: string | null = null;
-      const turns = 15 + below(45);
-      const tiny = run % 2 === 0;
-      for (let turn = 0; turn < turns; turn++) {
-        const seq = 2 * turn + 1;
-        // Mostly small, now and then nearly a window or more.
-        const tokensOf = () => (random() < 0.07 ? below(1_000) : below(tiny ? 5 : 60));
-        const said = { message: `q${seq} ${"word ".repeat(below(20))}`, tokens: tokensOf() };
-        if (conversation_id !== null) {
-          const budget = bench.limits.windowTokens - said.tokens;
-          const { summary, window, between } = await bench.store.conversationContext(
-            conversation_id,
-            seq,
-            budget,
-          );
-          const held = [...between, ...window].map(({ seq }) => seq);
-          const covered = Array.from({ length: summary.through_seq }, (_, index) => index + 1);
-          expect([...covered, ...held]).toEqual(Array.from({ length: seq - 1 }, (_, index) => index + 1));
-          // It ends with a whole turn, and never with the newest.
-          expect(summary.through_seq % 2).toBe(0);
-          expect(summary.through_seq).toBeLessThanOrEqual(Math.max(0, seq - 3));
-          expect(held.length).toBeLessThanOrEqual(2 * unfoldedMax(bench.limits));
-          const fold: Urgency | null = await urgencyOf(bench, conversation_id, seq, said.tokens);
-          if (fold !== null) {
-            const way = random();
-            if (way < 0.25) moody.summary.status(500);
-            else if (way < 0.35) moody.summary.silence();
-            else if (way < 0.45) moody.summary.reply([""]);
-            folding.fold(conversation_id, fold);
+  test(
+    "each message is in the window, in the summary, or in what is between them",
+    async () => {
+      const random = seededRandom();
+      const below = (count: number): number => Math.floor(random() * count);
+      for (let run = 0; run < runs; run++) {
+        await using bench = await openWorkbench({ windowTokens: 200 + below(600), summaryTokens: 60 });
+        const server = run % 3 === 2 ? null : moody;
+        let folding = foldingOn(bench, server);
+        let conversation_id: string | null = null;
+        const turns = 15 + below(45);
+        const tiny = run % 2 === 0;
+        for (let turn = 0; turn < turns; turn++) {
+          const seq = 2 * turn + 1;
+          // Mostly small, now and then nearly a window or more.
+          const tokensOf = () => (random() < 0.07 ? below(1_000) : below(tiny ? 5 : 60));
+          const said = { message: `q${seq} ${"word ".repeat(below(20))}`, tokens: tokensOf() };
+          if (conversation_id !== null) {
+            const budget = bench.limits.windowTokens - said.tokens;
+            const { summary, window, between } = await bench.store.conversationContext(
+              conversation_id,
+              seq,
+              budget,
+            );
+            const held = [...between, ...window].map(({ seq }) => seq);
+            const covered = Array.from({ length: summary.through_seq }, (_, index) => index + 1);
+            expect([...covered, ...held]).toEqual(Array.from({ length: seq - 1 }, (_, index) => index + 1));
+            // It ends with a whole turn, and never with the newest.
+            expect(summary.through_seq % 2).toBe(0);
+            expect(summary.through_seq).toBeLessThanOrEqual(Math.max(0, seq - 3));
+            expect(held.length).toBeLessThanOrEqual(2 * unfoldedMax(bench.limits));
+            const fold: Urgency | null = await urgencyOf(bench, conversation_id, seq, said.tokens);
+            if (fold !== null) {
+              const way = random();
+              if (way < 0.25) moody.summary.status(500);
+              else if (way < 0.35) moody.summary.silence();
+              else if (way < 0.45) moody.summary.reply([""]);
+              folding.fold(conversation_id, fold);
+            }
+          }
+          ({ conversation_id } = await bench.turn(
+            "ada",
+            said,
+            { message: `a${seq + 1}`, tokens: tokensOf() },
+            { conversation_id },
+          ));
+          // Some turns come at once, others after a while.
+          if (random() < 0.3) await Bun.sleep(below(20));
+          if (random() < 0.05) {
+            await folding.close();
+            await bench.reopen();
+            folding = foldingOn(bench, server);
           }
         }
-        ({ conversation_id } = await bench.turn(
-          "ada",
-          said,
-          { message: `a${seq + 1}`, tokens: tokensOf() },
-          { conversation_id },
-        ));
-        // Some turns come at once, others after a while.
-        if (random() < 0.3) await Bun.sleep(below(20));
-        if (random() < 0.05) {
-          await folding.close();
-          await bench.reopen();
-          folding = foldingOn(bench, server);
-        }
+        await folding.close();
       }
-      await folding.close();
-    }
-  });
+    },
+    runs * testMsMax,
+  );
 });
 
 /** A conversation as it was before summaries existed, written past the store. */
