@@ -77,6 +77,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     store,
     turns,
     questions,
+    memory,
     library,
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: createAuthenticate(config.apiKeys),

@@ -2,7 +2,7 @@
  * What is done for later turns after a turn has ended: memories are drawn from it, and the conversation's beginning is
  * folded into its summary. Nothing here delays or fails a turn.
  */
-import type { TurnToRemember } from "../storage/memory-store.ts";
+import type { TurnToRemember, UserScope } from "../storage/memory-store.ts";
 import type { Drawing } from "./drawing.ts";
 import { Folding, type FoldingServices, type Urgency } from "./folding.ts";
 import { Remembering, type RememberingOptions } from "./remembering.ts";
@@ -48,6 +48,11 @@ export class BackgroundMemory {
     if (!this.enabled) return;
     if (to_remember) this.#remembering.add(turn);
     if (fold !== null) this.#folding.fold(conversation_id, fold);
+  }
+
+  /** Does nothing more for a user who is erased. */
+  forget(user: UserScope): void {
+    this.#remembering.forget(user);
   }
 
   /** Ends what is under way, soon; what wasn't finished is done by the next process. */

@@ -6,7 +6,7 @@ import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { ModelFailure } from "../models/model.ts";
-import type { TurnToRemember } from "../storage/memory-store.ts";
+import type { TurnToRemember, UserScope } from "../storage/memory-store.ts";
 import type { Store } from "../storage/store.ts";
 import type { Drawing, Known } from "./drawing.ts";
 import { reconcile } from "./reconcile.ts";
@@ -45,7 +45,7 @@ export class Remembering {
   /** By turn, in the order of the turns. */
   readonly #waiting = new Map<string, Waiting>();
   /** By user: one turn at a time, because what is drawn depends on what is known. */
-  readonly #underWay = new Map<string, { turn_id: string; done: Promise<void> }>();
+  readonly #underWay = new Map<string, { turn_id: string; done: Promise<void>; isForgotten: boolean }>();
   readonly #closing = new AbortController();
   readonly #options: Required<RememberingOptions>;
   /** Whether turns were left to the store because there was no room. */
@@ -77,6 +77,14 @@ export class Remembering {
     this.#begin();
   }
 
+  /** A user who is erased: the model isn't asked about what they said any more, beyond what it is asked right now. */
+  forget(user: UserScope): void {
+    const key = keyOf(user);
+    for (const [turn_id, { turn }] of this.#waiting) if (keyOf(turn) === key) this.#waiting.delete(turn_id);
+    const underWay = this.#underWay.get(key);
+    if (underWay !== undefined) underWay.isForgotten = true;
+  }
+
   /** Ends what is under way; resolves when nothing is. What was not finished stays marked in the store. */
   async close(): Promise<void> {
     this.#closing.abort();
@@ -102,7 +110,7 @@ export class Remembering {
         if (this.#overflowed && this.#waiting.size === 0) this.#scan();
         this.#begin();
       });
-      this.#underWay.set(user, { turn_id, done });
+      this.#underWay.set(user, { turn_id, done, isForgotten: false });
     }
   }
 
@@ -119,6 +127,7 @@ export class Remembering {
       if (this.#closing.signal.aborted) return;
       const failure = error instanceof ModelFailure ? { code: error.code } : { err: error };
       log.warn({ turn_id, attempt, ...failure }, "no memories drawn from a turn");
+      if (this.#underWay.get(keyOf(turn))?.isForgotten) return;
       const wait = this.#options.retryAfterMs[attempt - 1];
       if (error instanceof AppError) this.#later({ turn, attempt, checkStore: true }, this.#options.scanMs);
       else if (wait !== undefined) this.#later({ turn, attempt: attempt + 1 }, wait);
@@ -179,4 +188,4 @@ export class Remembering {
   }
 }
 
-const keyOf = ({ workspace_id, user_id }: TurnToRemember): string => JSON.stringify([workspace_id, user_id]);
+const keyOf = ({ workspace_id, user_id }: UserScope): string => JSON.stringify([workspace_id, user_id]);

@@ -8,6 +8,7 @@ import { requestIdFrom } from "../http/request-id.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
 import { newId } from "../ids.ts";
 import type { Log } from "../log.ts";
+import type { BackgroundMemory } from "../memory/background.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { Erased, MemoryRecord, Profile, UserScope } from "../storage/memory-store.ts";
 import type { Store } from "../storage/store.ts";
@@ -36,12 +37,16 @@ const pageSize = 20;
 export interface UserServices {
   readonly store: Store;
   readonly turns: RunningTurns;
+  readonly memory: BackgroundMemory;
   readonly authenticate: Authenticate;
   readonly limits: Limits;
   readonly log: Log;
 }
 
-export function userRoutes(prefix: string, { store, turns, authenticate, limits, log }: UserServices) {
+export function userRoutes(
+  prefix: string,
+  { store, turns, memory: background, authenticate, limits, log }: UserServices,
+) {
   const find = async (user: UserScope, id: string): Promise<MemoryRecord> =>
     (await store.memory(user, id)) ?? unknownMemory();
 
@@ -184,6 +189,7 @@ export function userRoutes(prefix: string, { store, turns, authenticate, limits,
     const startedMs = Date.now();
     const running = await store.cutOffUser(user);
     await Promise.all(running.map((id) => turns.stop(user, id)));
+    background.forget(user);
     const erased = await store.eraseUser(user);
     // Not whom: a log isn't erased.
     log.info({ event: "user_erased", ...erased, duration_ms: Date.now() - startedMs }, "user erased");

@@ -145,6 +145,35 @@ describe("a drawing that fails", () => {
     expect(JSON.stringify(bench.logged)).not.toContain("Ada");
   });
 
+  test("of a user who is erased is not tried again, nor is what of theirs still waits", async () => {
+    await using bench = await openWorkbench();
+    for (const message of ["My name is Ada.", "I live in Bern."]) await turnOf(bench, "ada", message);
+    const held = model.memory.hold();
+    const before = model.memory.requests.length;
+    const memory = memoryOn(bench, model, { retryAfterMs: [1] });
+    memory.start();
+    await held.request;
+    await bench.store.cutOffUser(scope("ada"));
+    memory.forget(scope("ada"));
+    held.send("The user's name is Ada, I think.");
+    held.finish();
+    await until("the drawing has failed", () => bench.logged.some(({ attempt }) => attempt === 1));
+    // Somebody else's turn comes after all that was there to do.
+    await turnOf(bench, "ben", "My name is Ben.");
+    model.memory.reply([answer("The user's name is Ben.")]);
+    const [last] = await bench.store.turnsToRemember(1);
+    memory.turnEnded({ ...last!, conversation_id: "", to_remember: true, fold: null });
+    await until("it is remembered", () => bench.logged.some(({ event }) => event === "remembered"));
+    await Bun.sleep(50);
+    await memory.close();
+    const asked = model.memory.requests.slice(before).map(({ body }) => body.messages.at(-1)!.content);
+    expect(asked.map((content) => String(content).split("\n> ")[1])).toEqual([
+      "My name is Ada.",
+      "My name is Ben.",
+    ]);
+    expect(await textsOf(bench, "ada")).toEqual([]);
+  });
+
   test("may succeed at last", async () => {
     await using bench = await openWorkbench();
     await turnOf(bench, "ada", "My name is Ada.");

@@ -16,7 +16,7 @@ import type { ExportedUser, Memory } from "../../src/users/schema.ts";
 import { endlessDocument } from "../support/documents.ts";
 import { addDocument, upload } from "../support/library.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
-import { type Answer, type Service, startService, testMsMax, until } from "../support/service.ts";
+import { type Answer, type Service, startService, testModel, testMsMax, until } from "../support/service.ts";
 import { readTranscript, sseEvents } from "../support/sse.ts";
 import { tracesIn } from "../support/traces.ts";
 import { holdTurn, resume, seededRandom, untilEnded, wholeTurn } from "../support/turns.ts";
@@ -322,6 +322,23 @@ describe("turns", () => {
     expect(new Set(left)).toEqual(new Set(["zqmeanwhileuser", "zqmeanwhilememory"]));
     await erase(user_id);
     expect(tracesIn(service.dataDir, markers)).toEqual([]);
+  });
+
+  test("whose memories are still being drawn give none, and the model isn't asked about them again", async () => {
+    await using own = await startService({ model, env: { PARLEY_MEMORY_MODEL: testModel } });
+    const drawing = model.memory.hold();
+    await wholeTurn(own, model, ["Noted."], { user_id: "drawn", message: "My name is Zqdrawn." });
+    await drawing.request;
+    const asked = model.memory.requests.length;
+    expect((await erased("drawn", own)).turns).toBe(1);
+    drawing.send("This is no JSON.");
+    drawing.finish();
+    await until("the drawing has failed", () => own.logs.some((line) => line.includes("no memories drawn")));
+    // It would be tried again after a second.
+    await Bun.sleep(1_500);
+    expect(model.memory.requests.length).toBe(asked);
+    expect((await exportOf("drawn", own)).memories).toEqual([]);
+    expect(tracesIn(own.dataDir, ["zqdrawn"])).toEqual([]);
   });
 
   test("that race with it are wholly there afterwards, or wholly gone", async () => {
