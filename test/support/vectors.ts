@@ -1,7 +1,7 @@
 /** What the tests of search by vectors share. */
 import { Database } from "bun:sqlite";
 import { join } from "node:path";
-import { type Service, until } from "./service.ts";
+import { type Service, testMsMax, until } from "./service.ts";
 
 export interface VectorRows {
   /** The model that the vectors are of. */
@@ -45,7 +45,7 @@ export async function untilEmbedded(
     const row = model === undefined ? rows.at(-1) : rows.find((row) => row.model === model);
     return row !== undefined && Bun.deepMatch(expected, row);
   };
-  await until(`there are vectors: ${JSON.stringify(expected)}`, isThere, 30_000).catch((error: Error) => {
+  await until(`there are vectors: ${JSON.stringify(expected)}`, isThere, testMsMax).catch((error: Error) => {
     throw new Error(`${error.message}; there are ${JSON.stringify(rows)}\n${logs.slice(-10).join("\n")}`);
   });
 }

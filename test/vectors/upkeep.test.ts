@@ -11,7 +11,8 @@ import { type Service, startService, testMsMax, until } from "../support/service
 import { wholeTurn } from "../support/turns.ts";
 import { untilEmbedded, vectorsIn } from "../support/vectors.ts";
 
-setDefaultTimeout(testMsMax);
+// Several processes, one after the other.
+setDefaultTimeout(2 * testMsMax);
 
 let model: ModelServer;
 let embeddings: EmbeddingServer;
@@ -41,6 +42,7 @@ const hasWalked = (service: Service, processes: number): Promise<void> =>
   until(
     "it has looked at everything",
     () => service.logs.filter((line) => line.includes('"event":"embedded"')).length === processes,
+    testMsMax,
   );
 
 const isKnown = (service: Service): Promise<void> =>
@@ -82,7 +84,7 @@ test("what was stored before gets vectors once there is a model, and others with
   await wholeTurn(service, model, ["No"], { message: "This is not to be remembered", use_memory: false });
   const { passage_count } = await addDocument(service, { name: "manual.md", text: manual(3) });
   await addDocument(service, { name: "manual.md", text: manual(4) });
-  await service.stop();
+  await service.kill();
 
   await service.restart(env("first"));
   const expected = { messages: 6, passages: passage_count + 1 };
@@ -95,7 +97,7 @@ test("what was stored before gets vectors once there is a model, and others with
     { model: "first", messages: 0, passages: 0 },
     { model: "second", ...expected },
   ]);
-  await service.stop();
+  await service.kill();
   const asked = embeddings.requests.length;
   await service.restart(env("second"));
   await hasWalked(service, 3);
@@ -140,7 +142,7 @@ describe("a text that the server refuses", () => {
     await untilEmbedded(service, { messages: 4 });
 
     // It isn't offered again.
-    await service.stop();
+    await service.kill();
     const asked = refusing.requests.length;
     await service.restart();
     await hasWalked(service, 2);
