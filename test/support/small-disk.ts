@@ -37,7 +37,12 @@ export function smallDisk(mebibytes: number): SmallDisk {
     path,
     fill(leftBytes = 0) {
       const { bavail, bsize } = statfsSync(root);
-      writeFileSync(ballast, Buffer.alloc(Math.max(0, bavail * bsize - leftBytes)), { flag: "a" });
+      try {
+        writeFileSync(ballast, Buffer.alloc(Math.max(0, bavail * bsize - leftBytes)), { flag: "a" });
+      } catch (error) {
+        // Somebody else took of the room meanwhile: it is full.
+        if (!(error instanceof Error && "code" in error && error.code === "ENOSPC")) throw error;
+      }
     },
     free: () => rmSync(ballast, { force: true }),
     [Symbol.dispose]() {
