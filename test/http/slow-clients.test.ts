@@ -11,7 +11,7 @@ import { readTranscript } from "../support/sse.ts";
 import { holdTurn, untilEnded, wholeTurn } from "../support/turns.ts";
 
 // They run side by side: most of it is waiting.
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const env = {
   PARLEY_BODY_SECONDS_MAX: "2",
