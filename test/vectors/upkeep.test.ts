@@ -37,13 +37,13 @@ const manual = (sections: number): string =>
       `# Part ${index}\n\nPart ${index} of the engine, ${"which is oiled and cleaned, ".repeat(8)}`,
   ).join("\n\n");
 
-/** Waits until so many processes have looked at everything that was stored before them. */
-const hasWalked = (service: Service, processes: number): Promise<void> =>
-  until(
-    "it has looked at everything",
-    () => service.logs.filter((line) => line.includes('"event":"embedded"')).length === processes,
-    testMsMax,
-  );
+/** Starts a new process and waits until it has looked at everything that was stored before. */
+async function restartAndWalk(service: Service, env: Record<string, string> = {}): Promise<void> {
+  const from = service.logs.length;
+  await service.restart(env);
+  const hasWalked = () => service.logs.slice(from).some((line) => line.includes('"event":"embedded"'));
+  await until("it has looked at everything", hasWalked, testMsMax);
+}
 
 const isKnown = (service: Service): Promise<void> =>
   until("the model is known", () => service.logs.some((line) => line.includes('"event":"embedding"')));
@@ -99,8 +99,7 @@ test("what was stored before gets vectors once there is a model, and others with
   ]);
   await service.kill();
   const asked = embeddings.requests.length;
-  await service.restart(env("second"));
-  await hasWalked(service, 3);
+  await restartAndWalk(service, env("second"));
   // Of a start there is only what tells what the model's cosines mean.
   const repeated = embeddings.requests.slice(asked).flatMap(({ body }) => body.input);
   expect(repeated.filter((text) => /Question|Answer|engine/.test(text))).toEqual([]);
@@ -144,8 +143,7 @@ describe("a text that the server refuses", () => {
     // It isn't offered again.
     await service.kill();
     const asked = refusing.requests.length;
-    await service.restart();
-    await hasWalked(service, 2);
+    await restartAndWalk(service);
     const repeated = refusing.requests.slice(asked).flatMap(({ input }) => input);
     expect(repeated.filter((text) => /FORBIDDEN|A fine thing|The beginning/.test(text))).toEqual([]);
     refusing.stop();
