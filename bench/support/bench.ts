@@ -58,8 +58,8 @@ export class Bench {
         PARLEY_DATA_DIR: join(directory, "data"),
         OPENAI_API_KEY: "bench",
         OPENAI_BASE_URL: await this.modelUrl(),
-        // What the other side of a row doesn't do would double the requests to the model.
-        PARLEY_MEMORY_MODEL: "embedded",
+        // What the other side of a row doesn't do: looking things up for a turn has rows of its own (`context`).
+        PARLEY_MEMORY: "off",
         PARLEY_MODEL: "bench",
         PARLEY_SHUTDOWN_SECONDS: "1",
         NODE_ENV: "production",

@@ -126,7 +126,8 @@ export const docs = {
     tag,
     id: "deleteConversation",
     summary: "Delete a conversation",
-    description: "And all that hangs on it, for good. A running turn is stopped first.",
+    description:
+      "And all that hangs on it, for good: messages, turns, receipts, its summary. A running turn is stopped first. Memories that were drawn from it stay, because they are about the user; their `source_message_id` becomes null.",
     answers: {
       200: json("It is gone.", {
         status: "deleted",

@@ -155,9 +155,10 @@ export interface MemoryStore {
   memories(user: UserScope, query: MemoryQuery): Promise<MemoryPage>;
   memory(user: UserScope, id: string): Promise<MemoryRecord | null>;
   /**
-   * Saves memories, supersedes what they replace and, where they come through the API, what holds of the same slot, drops the least useful ones beyond
-   * the cap (of which the new ones are none), and marks the turn that they come from as remembered; gives those that
-   * were saved. Does nothing a second time for the same turn, nor where the turn's user was cut off since.
+   * Saves memories, supersedes what they replace and, where they come through the API, what holds of the same slot,
+   * drops the least useful ones beyond the cap (of which the new ones are none), and marks the turn that they come from
+   * as remembered; gives those that were saved. Does nothing a second time for the same turn, nor where the turn's user
+   * was cut off since.
    * @param turnId null where they come through the API
    * @param nowMs when they were said
    */
