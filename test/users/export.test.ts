@@ -80,8 +80,10 @@ test("holds profile, memories and conversations with all their messages", async 
 
 test("goes through many pages of memories, conversations and messages", async () => {
   const user_id = "busy";
-  const { conversation_id } = await chat({ user_id, message: "0" });
-  for (let index = 1; index < 105; index++) await chat({ user_id, message: `${index}`, conversation_id });
+  const { conversation_id } = await chat({ user_id, message: "0", use_memory: false });
+  for (let index = 1; index < 105; index++) {
+    await chat({ user_id, message: `${index}`, conversation_id, use_memory: false });
+  }
   await Promise.all(
     Array.from({ length: 110 }, (_, index) =>
       service.post("/v1/conversations", { user_id, title: `Title ${index}` }),
