@@ -89,9 +89,9 @@ export class ChildProcess {
 
   async #write(request: ExtractionRequest, bytes: Uint8Array): Promise<void> {
     const { stdin } = this.#process;
-    stdin.write(`${JSON.stringify(request)}\n`);
+    await stdin.write(`${JSON.stringify(request)}\n`);
     for (let at = 0; at < bytes.length; at += chunkBytes) {
-      stdin.write(bytes.subarray(at, at + chunkBytes));
+      await stdin.write(bytes.subarray(at, at + chunkBytes));
       await stdin.flush();
     }
     await stdin.flush();
