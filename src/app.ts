@@ -50,9 +50,9 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
         log.error({ request_id: requestId, code: fault.code, err: fault.cause }, "request failed");
       return problemResponse(fault, requestId);
     })
-    .onParse({ as: "global" }, ({ request, route }) => {
+    .onParse({ as: "global" }, async ({ request, route }) => {
       // Nothing is read from strangers; the routes that take a body all need a principal.
-      authenticate(request);
+      await authenticate(request);
       if (takesUpload(route)) return readUpload(request, uploadLimits);
       return readJsonBody(request, bodyLimits);
     })

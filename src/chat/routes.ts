@@ -130,7 +130,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
 
   /** A ticket opens the stream of its turn in place of a key. */
   async function open(request: Request, id: string, ticket: string | undefined): Promise<WatchedTurn> {
-    if (ticket === undefined) return watch(authenticate(request).scope, id);
+    if (ticket === undefined) return watch((await authenticate(request)).scope, id);
     const watched = tickets.verify(id, ticket) ? await turns.watch(everywhere, id) : null;
     if (watched === null || !Tickets.isOpen(watched.reply.ended ?? watched.turn, Date.now() / 1000)) {
       throw new AppError("unauthorized", {

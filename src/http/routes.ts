@@ -10,4 +10,4 @@ export const openRoutes = (prefix = "") => new Elysia({ prefix, normalize: false
 
 /** A group of routes that need a principal, which is told before the request is validated. */
 export const authenticatedRoutes = (prefix: string, authenticate: Authenticate) =>
-  openRoutes(prefix).derive(({ request }) => ({ principal: authenticate(request) }));
+  openRoutes(prefix).derive(async ({ request }) => ({ principal: await authenticate(request) }));

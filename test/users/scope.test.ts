@@ -16,7 +16,7 @@ let memoryPath: string;
 /** Asks as somebody who acts for a user, or, with null, for the whole workspace. */
 async function ask<Body>(user_id: string | null, method: string, path: string, body?: unknown) {
   const scope = { workspace_id: "default", user_id };
-  const authenticate = () => ({ id: "test", role: "service" as const, scope });
+  const authenticate = async () => ({ id: "test", role: "service" as const, scope });
   const request = new Request(`http://localhost/v1/users/${path}`, {
     method,
     ...(body !== undefined && {
