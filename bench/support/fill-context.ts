@@ -1,16 +1,18 @@
 /**
- * Fills a data directory with one conversation of so many messages and documents of so many passages.
+ * Fills a data directory with documents of so many passages, and with conversations of so many messages, each of a user
+ * of its own who has had other conversations before.
  *
- * A process of its own: `bun fill-context.ts <data dir> <messages> <passages>`. It prints the conversation's id.
+ * A process of its own: `bun fill-context.ts <data dir> <passages> <messages>…`. It prints the conversations' ids.
  */
 import { newId } from "../../src/ids.ts";
 import { makePrivateDirectory, openForWriting } from "../../src/storage/sqlite/database.ts";
 import { createWrites } from "../../src/storage/sqlite/writes.ts";
-import { userId } from "./filled.ts";
+import { userOf } from "./filled.ts";
 import { sentence } from "./sentence.ts";
 
-const [dataDir = "", messages = "0", passages = "0"] = process.argv.slice(2);
-const scope = { workspace_id: "default", user_id: userId };
+const [dataDir = "", passages = "0", ...messageCounts] = process.argv.slice(2);
+const earlierMessages = 1_000;
+const earlierPerConversation = 20;
 const passagesPerDocument = 1_000;
 const perTransaction = 5_000;
 
@@ -21,30 +23,30 @@ db.run("pragma synchronous = off");
 db.run("pragma cache_size = -200000");
 const { operations, complete } = createWrites(db);
 
-let conversation_id: string | null = null;
-
-function insertTurn(index: number): void {
+function insertTurn(user_id: string, conversation_id: string | null, index: number): string {
   const turn_id = newId("turn");
   const message = `${sentence(index * 2, 12)}?`;
-  const { turn } = operations.startTurn(scope, {
-    turn_id,
-    user_message_id: newId("message"),
-    message_id: newId("message"),
-    conversation_id,
-    new_conversation_id: newId("conversation"),
-    user_id: userId,
-    message,
-    message_tokens: 40,
-    model: "bench",
-    title: "bench",
-    metadata: null,
-    instance_id: "bench",
-    lease_until: 0,
-    use_memory: true,
-    idempotency: null,
-    now_ms: Date.now(),
-  });
-  conversation_id = turn.conversation_id;
+  const { turn } = operations.startTurn(
+    { workspace_id: "default", user_id },
+    {
+      turn_id,
+      user_message_id: newId("message"),
+      message_id: newId("message"),
+      conversation_id,
+      new_conversation_id: newId("conversation"),
+      user_id,
+      message,
+      message_tokens: 40,
+      model: "bench",
+      title: "bench",
+      metadata: null,
+      instance_id: "bench",
+      lease_until: 0,
+      use_memory: true,
+      idempotency: null,
+      now_ms: Date.now(),
+    },
+  );
   operations.endTurn(
     turn_id,
     "bench",
@@ -65,6 +67,21 @@ function insertTurn(index: number): void {
     },
     Date.now(),
   );
+  return turn.conversation_id;
+}
+
+function insertConversation(user_id: string, messages: number): string {
+  const turns = messages / 2;
+  let id: string | null = null;
+  for (let from = 0; from < turns; from += perTransaction) {
+    db.transaction(() => {
+      for (let index = from; index < Math.min(from + perTransaction, turns); index++) {
+        id = insertTurn(user_id, id, index);
+      }
+      complete();
+    })();
+  }
+  return id ?? "";
 }
 
 function insertDocument(index: number, count: number): void {
@@ -89,13 +106,13 @@ function insertDocument(index: number, count: number): void {
   operations.finishRevision(revision_id, "text/markdown", 0, Date.now());
 }
 
-const turns = Number(messages) / 2;
-for (let from = 0; from < turns; from += perTransaction) {
-  db.transaction(() => {
-    for (let index = from; index < Math.min(from + perTransaction, turns); index++) insertTurn(index);
-    complete();
-  })();
-}
+const conversations = messageCounts.map((messages) => {
+  const user_id = userOf(messages);
+  for (let earlier = 0; earlier < earlierMessages; earlier += earlierPerConversation) {
+    insertConversation(user_id, earlierPerConversation);
+  }
+  return insertConversation(user_id, Number(messages));
+});
 // As the background would have: all but the newest messages are summed up.
 db.run(
   "update conversations set summary = 'user: hello', summary_tokens = 400, summary_through_seq = max(0, message_count - 20)",
@@ -105,4 +122,4 @@ for (let left = Number(passages), index = 0; left > 0; left -= passagesPerDocume
 }
 db.run("pragma wal_checkpoint(truncate)");
 db.close();
-console.log(conversation_id ?? "");
+console.log(conversations.join(" "));

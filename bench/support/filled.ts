@@ -12,3 +12,6 @@ export const rareEvery = 500;
 /** In the oldest conversations alone, this share of all. */
 export const oldWord = "yesteryear";
 export const oldShare = 0.02;
+
+/** Whose conversation has so many messages, of those that fill-context.ts writes. */
+export const userOf = (messages: number | string): string => `${userId}-${messages}`;

@@ -1,5 +1,5 @@
 /** Which of a user's memories bear on what they say. There are few enough of them to look at each. */
-import { enclosed, idf, rank } from "../search/bm25f.ts";
+import { idf, rank, TermCounter } from "../search/bm25f.ts";
 import { fuseHits } from "../search/fusion.ts";
 import { stemsOf, termsOf } from "../search/terms.ts";
 import { cutWords } from "../search/words.ts";
@@ -28,17 +28,14 @@ export function rankMemories(
   near: readonly NearMemory[] | null = null,
 ): ScoredMemory[] {
   if (memories.length === 0) return [];
+  const asked = termsOf(cutWords(message));
+  const counter = new TermCounter(asked);
   const units = memories.map((memory) => {
     const words = cutWords(memory.text);
-    return { memory, words: enclosed(words), stems: enclosed(stemsOf(words)) };
+    return { memory, length: words.length, own: counter.count(words, stemsOf(words)) };
   });
-  const terms = termsOf(cutWords(message)).map((term) => {
-    const holding = units.filter(
-      ({ words, stems }) =>
-        words.includes(` ${term.word} `) ||
-        words.includes(` ${term.stem} `) ||
-        stems.includes(` ${term.stem} `),
-    ).length;
+  const terms = asked.map((term, index) => {
+    const holding = units.filter(({ own }) => own[index]! > 0).length;
     return { ...term, idf: idf(holding, units.length) };
   });
   const byWords = rank(terms, units, { heading: 0, context: 0 }).map(

@@ -1,6 +1,6 @@
 /** The model that needs no network: it quotes what it can find, and says plainly where it finds nothing. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { enclosed, idf, rank } from "../search/bm25f.ts";
+import { idf, rank, TermCounter } from "../search/bm25f.ts";
 import { stemOf, stemsOf, termsOf } from "../search/terms.ts";
 import { cutWords } from "../search/words.ts";
 import type { Grounding, Model, ModelPiece, ModelRequest, PromptMessage } from "./model.ts";
@@ -113,14 +113,15 @@ const isOwn = ({ role, content }: PromptMessage): boolean =>
 
 /** What was said earlier in this conversation, the latest of equals first. */
 function inConversation(question: string, earlier: PromptMessage[]): Finding[] {
+  const terms = termsOf(cutWords(question)).map((term) => ({ ...term, idf: idf(1, earlier.length) }));
+  const counter = new TermCounter(terms);
   const units = earlier
     .filter((message) => !isOwn(message))
     .map((message) => {
       const words = cutWords(message.content);
-      return { message, words: enclosed(words), stems: enclosed(stemsOf(words)) };
+      return { message, length: words.length, own: counter.count(words, stemsOf(words)) };
     })
     .reverse();
-  const terms = termsOf(cutWords(question)).map((term) => ({ ...term, idf: idf(1, units.length) }));
   return rank(terms, units, { heading: 0, context: 0 }).map(({ candidate: { message }, coverage }) => ({
     source: message.role,
     introduction: earlierBy(message.role),

@@ -18,14 +18,17 @@ export interface FieldWeights {
   context: number;
 }
 
-/** What is ranked. Its fields are words as the index holds them, separated and enclosed by single spaces. */
+/** How often each term of a question stands in a text, in the order of the terms. */
+export type Counts = readonly number[];
+
+/** What is ranked. */
 export interface Unit {
-  words: string;
-  /** Stems of words that differ from them. */
-  stems: string;
-  heading?: string;
-  /** Words and stems of the neighbours. */
-  context?: string;
+  /** Of the text, in characters of its words. */
+  length: number;
+  own: Counts;
+  heading?: Counts;
+  /** Of each neighbour. */
+  context?: readonly Counts[];
 }
 
 /** A term with how telling it is: see `idf`. */
@@ -53,17 +56,17 @@ export function rank<Candidate extends Unit>(
   candidates: readonly Candidate[],
   weights: FieldWeights,
 ): Ranked<Candidate>[] {
-  const meanLength = candidates.reduce((sum, { words }) => sum + words.length, 0) / candidates.length || 1;
+  const meanLength = candidates.reduce((sum, { length }) => sum + length, 0) / candidates.length || 1;
   const all = terms.reduce((sum, { idf, small }) => sum + (small ? 0 : idf), 0) || 1;
   const ranked: Ranked<Candidate>[] = [];
   for (const candidate of candidates) {
-    const lengthNorm = 1 - b + b * (candidate.words.length / meanLength);
+    const lengthNorm = 1 - b + b * (candidate.length / meanLength);
     let score = 0;
     let covered = 0;
-    for (const { word, stem, idf, small } of terms) {
-      const own = countOf(candidate.words, word, candidate.stems, stem);
-      const heading = candidate.heading ? countOf(candidate.heading, word, candidate.heading, stem) : 0;
-      const near = candidate.context ? countOf(candidate.context, word, candidate.context, stem) : 0;
+    for (const [index, { idf, small }] of terms.entries()) {
+      const own = candidate.own[index]!;
+      const heading = candidate.heading?.[index] ?? 0;
+      const near = candidate.context?.reduce((sum, counts) => sum + counts[index]!, 0) ?? 0;
       if (!small && own + heading + near > 0) covered += own + heading > 0 ? idf : idf * contextCover;
       const weighted =
         own / lengthNorm + weights.heading * Math.min(heading, 1) + weights.context * Math.min(near, 2);
@@ -74,19 +77,53 @@ export function rank<Candidate extends Unit>(
   return ranked.sort((one, other) => other.score - one.score);
 }
 
-/** How often a word stands in the words, or its stem among words and stems. */
-function countOf(words: string, word: string, stems: string, stem: string): number {
-  const asStem = occurrences(stems, stem);
-  if (stem === word) return asStem + (stems === words ? 0 : occurrences(words, word));
-  return Math.max(asStem + (stems === words ? 0 : occurrences(words, stem)), occurrences(words, word));
-}
+/** Counts the terms of a question in texts, each in one pass. */
+export class TermCounter {
+  /** By word: the term whose word it is, and the one whose stem it is. */
+  readonly #places = new Map<string, { word: number; stem: number }>();
 
-function occurrences(text: string, word: string): number {
-  const padded = ` ${word} `;
-  let count = 0;
-  for (let at = text.indexOf(padded); at >= 0; at = text.indexOf(padded, at + padded.length - 1)) count++;
-  return count;
-}
+  /** @param code what each word of the texts begins with */
+  constructor(
+    readonly terms: readonly Term[],
+    codes: readonly string[] = [""],
+  ) {
+    terms.forEach(({ word, stem }, index) => {
+      for (const code of codes) {
+        this.#placeOf(code + word).word = index;
+        this.#placeOf(code + stem).stem = index;
+      }
+    });
+  }
 
-/** Words enclosed by spaces, as `Unit` wants them. */
-export const enclosed = (words: string): string => ` ${words} `;
+  /**
+   * @param words separated by single spaces, as `cutWords` leaves them
+   * @param stems of those words that differ from them, as `stemsOf` gives them
+   */
+  count(words: string, stems: string): Counts {
+    const counts = this.terms.map(() => 0);
+    const asWords = this.terms.map(() => 0);
+    const each = (text: string, isStem: boolean): void => {
+      for (let from = 0; from < text.length; ) {
+        const space = text.indexOf(" ", from);
+        const to = space < 0 ? text.length : space;
+        const place = this.#places.get(text.slice(from, to));
+        from = to + 1;
+        if (place === undefined) continue;
+        if (place.stem >= 0) counts[place.stem]!++;
+        if (place.word >= 0 && !isStem) asWords[place.word]!++;
+      }
+    };
+    each(words, false);
+    each(stems, true);
+    // A word that differs from its stem is counted among the stems already.
+    return counts.map((count, index) => Math.max(count, asWords[index]!));
+  }
+
+  #placeOf(word: string): { word: number; stem: number } {
+    const known = this.#places.get(word);
+    if (known !== undefined) return known;
+    const made = { word: -1, stem: -1 };
+    this.#places.set(word, made);
+    return made;
+  }
+}

@@ -52,6 +52,10 @@ export function stemsOf(words: string): string {
   return stems.join(" ");
 }
 
+/** The stem of each word, in order. @param words separated by single spaces */
+export const stemmed = (words: string): string =>
+  words === "" ? "" : words.split(" ").map(stemOf).join(" ");
+
 /**
  * The terms of a question.
  * @param words as `cutWords` gives them

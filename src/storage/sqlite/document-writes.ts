@@ -12,7 +12,7 @@ import type {
   TextPart,
 } from "../document-store.ts";
 import { createDocumentReads } from "./document-reads.ts";
-import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
+import { collectionToken, metadataToken, scopeCode, withCode } from "./scope.ts";
 
 /** What one call overwrites at most, so that it holds up no turn: each passage takes 3 ms to leave the index. */
 const wastePassagesMax = 8;
@@ -23,6 +23,7 @@ interface RevisionRow {
   document_n: number;
   version: number;
   scope: string;
+  scope_n: number;
 }
 
 /**
@@ -37,11 +38,17 @@ export function createDocumentWrites(
   const reads = createDocumentReads(db);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
-  const findDocument = statement(`select n from documents where workspace_id = $workspace_id
-    and coalesce(user_n, 0) = coalesce($user_n, 0) and collection = $collection and name = $name`);
+  const findScope = statement(`select n from document_scopes where workspace_id = $workspace_id
+    and coalesce(user_n, 0) = coalesce($user_n, 0)`);
+  const insertScope = statement(
+    "insert into document_scopes (workspace_id, user_n) values ($workspace_id, $user_n) returning n",
+  );
+  const findDocument = statement(
+    "select n from documents where scope_n = $scope_n and collection = $collection and name = $name",
+  );
   const insertDocument = statement(`insert into documents
-    (id, workspace_id, user_n, collection, name, created_at, updated_at)
-    values ($id, $workspace_id, $user_n, $collection, $name, $now, $now) returning n`);
+    (id, workspace_id, user_n, scope_n, collection, name, created_at, updated_at)
+    values ($id, $workspace_id, $user_n, $scope_n, $collection, $name, $now, $now) returning n`);
   const newestRevision = statement(`select version, content_hash, metadata, status from document_revisions
     where document_n = $n order by n desc limit 1`);
   const insertRevision = statement(`insert into document_revisions
@@ -52,8 +59,9 @@ export function createDocumentWrites(
     "update document_revisions set document_n = null where document_n = $document_n and status <> 'ready'",
   );
   const findRevision = db.query<RevisionRow, SQLQueryBindings>(
-    `select n, document_n, version, scope from document_revisions
-     where id = $id and status = 'processing' and document_n is not null`,
+    `select r.n, r.document_n, r.version, r.scope, d.scope_n
+     from document_revisions r join documents d on d.n = r.document_n
+     where r.id = $id and r.status = 'processing'`,
   );
   const insertPart = statement(
     "insert into document_parts (revision_n, start, text) values ($revision_n, $start, $text)",
@@ -110,19 +118,19 @@ export function createDocumentWrites(
       const now = Math.floor(revision.now_ms / 1000);
       const metadata = JSON.stringify(revision.metadata);
       const user_n = owner === null ? null : ensureUser(workspace_id, owner, now);
-      const known = findDocument.get({ workspace_id, user_n, collection, name });
+      const whose = { workspace_id, user_n };
+      const scope_n = (findScope.get(whose) ?? insertScope.get(whose)!).n as number;
+      const known = findDocument.get({ scope_n, collection, name });
       const newest = known && newestRevision.get({ n: known.n! });
       const same = newest?.content_hash === content_hash && newest.metadata === metadata;
       if (known && same && newest.status !== "failed") {
         return { document: reads.documentOf(known.n as number), unchanged: true, created: false };
       }
       const id = revision.document_id;
-      const n = (known ?? insertDocument.get({ id, workspace_id, user_n, collection, name, now })!)
-        .n as number;
+      const n = (known ?? insertDocument.get({ id, ...whose, scope_n, collection, name, now })!).n as number;
       dropUnfinished.run({ document_n: n });
       const tokens = [
-        workspaceToken(workspace_id),
-        user_n === null ? sharedToken : userToken(user_n),
+        scopeCode(scope_n),
         collectionToken(collection),
         ...Object.entries(revision.metadata).map(([key, value]) => metadataToken(key, value)),
       ];
@@ -149,7 +157,8 @@ export function createDocumentWrites(
     addToRevision(id: string, parts: TextPart[], passages: NewPassage[], progress: number): boolean {
       const revision = findRevision.get({ id });
       if (revision === null) return false;
-      const { n: revision_n, scope } = revision;
+      const { n: revision_n, scope, scope_n } = revision;
+      const code = scopeCode(scope_n);
       for (const { start, text } of parts) insertPart.run({ revision_n, start, text });
       let seq = nextSeq.get({ revision_n })!.seq as number;
       for (const { heading, text, ...passage } of passages) {
@@ -157,7 +166,14 @@ export function createDocumentWrites(
           insertPassage.run({ revision_n, seq: seq++, heading, text, ...passage }).lastInsertRowid,
         );
         const words = cutWords(text);
-        indexPassage.run({ n, scope, heading: cutWords(heading), words, stems: stemsOf(words) });
+        const headingWords = cutWords(heading);
+        indexPassage.run({
+          n,
+          scope,
+          heading: withCode(code, `${headingWords} ${stemsOf(headingWords)}`.trim()),
+          words: withCode(code, words),
+          stems: withCode(code, stemsOf(words)),
+        });
       }
       setProgress.run({ n: revision_n, progress });
       return true;

@@ -7,7 +7,6 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import type { Erased, UserScope } from "../memory-store.ts";
-import { userToken } from "./scope.ts";
 
 /** Messages that are erased in one call, at most as many as have so many bytes, but always one. */
 const messagesMax = 16;
@@ -30,6 +29,9 @@ const nothing: Erased = {
   documents: 0,
   idempotency_keys: 0,
 };
+
+/** What stands in an idempotency key for something of a user that was deleted. */
+const keptFor = (user_n: number): string => `u${user_n}`;
 
 export interface EraseStep {
   erased: Erased;
@@ -162,7 +164,7 @@ export function createEraseWrites(db: Database, complete: () => void) {
       if (memories > 0) return { erased: { ...nothing, memories }, more: true };
       const documents = dropDocuments.run({ user_n }).changes;
       if (documents > 0) return { erased: { ...nothing, documents }, more: true };
-      const idempotency_keys = dropKeys.run({ id: userToken(user_n) }).changes;
+      const idempotency_keys = dropKeys.run({ id: keptFor(user_n) }).changes;
       dropUser.run({ n: user_n });
       markUncleaned("files");
       return { erased: { ...nothing, idempotency_keys }, more: true };
@@ -174,7 +176,7 @@ export function createEraseWrites(db: Database, complete: () => void) {
       if (found === null) return false;
       const { n, user_n } = found as { n: number; user_n: number };
       // What was started with a key is known to have been deleted, as long as keys are kept.
-      eraseOfConversation(n, id, user_n, userToken(user_n));
+      eraseOfConversation(n, id, user_n, keptFor(user_n));
       return true;
     },
 

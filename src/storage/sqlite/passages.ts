@@ -3,19 +3,19 @@
  * above the answer, or right before it. Where the question has a vector, its ranking and that of the words are fused.
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import { enclosed, type Ranked, rank, type Unit, type WeightedTerm } from "../../search/bm25f.ts";
+import { type Ranked, rank, TermCounter, type Unit } from "../../search/bm25f.ts";
 import { fuseHits } from "../../search/fusion.ts";
-import { stemsOf, termsOf } from "../../search/terms.ts";
+import { termsOf } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type { FoundPassage, PassageQuery } from "../document-store.ts";
-import { type Candidates, createCandidates } from "./candidates.ts";
+import { anyOf, type Candidates, createCandidates, type IndexScope, noCandidates } from "./candidates.ts";
 import type { Nearest } from "./nearest.ts";
 import type { Packed } from "./quantize.ts";
-import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
+import { collectionToken, metadataToken, scopeCode } from "./scope.ts";
 
 const weights = { heading: 1.2, context: 0.3 };
-/** Passages that are ranked with their neighbours, of those that are best without them. */
-const rankedMax = 60;
+/** Passages that are ranked with their neighbours, if not more are to be found: those that are best without them. */
+const rankedMin = 32;
 
 /** Passages of revisions that are still being stored, and of those that are replaced or deleted. */
 const hiddenRevisions = `select n from document_revisions where status = 'processing'
@@ -51,49 +51,37 @@ export function createPassageSearch(db: Database, nearest: Nearest | null) {
   const userOf = db.query<{ n: number }, SQLQueryBindings>(
     "select n from users where workspace_id = $workspace_id and user_id = $user_id",
   );
+  const scopesOf = db.query<{ n: number }, SQLQueryBindings>(
+    "select n from document_scopes where workspace_id = $workspace_id and coalesce(user_n, 0) in (0, $user_n)",
+  );
   // Only passages of the revision that its document has now: none that is still being stored, none that was replaced.
   const byRow = db.query<Row, SQLQueryBindings>(
     `select p.n, p.revision_n, p.seq, d.id as document_id, d.name, p.heading, p.text, p.start, p.end, p.tokens,
        i.heading as heading_words, i.words, i.stems
      from passages p join document_revisions r on r.n = p.revision_n
        join documents d on d.n = r.document_n and d.revision_n = r.n join passage_index i on i.rowid = p.n
-     where p.n in (select value from json_each($rows))`,
+     where p.n in (select value from json_each($rows)) and d.scope_n in (select value from json_each($scopes))`,
   );
-  const neighbours = db.query<
-    { revision_n: number; seq: number; words: string; stems: string },
-    SQLQueryBindings
-  >(
-    `select p.revision_n, p.seq, i.words, i.stems from json_each($places) place
-     cross join passages p on p.revision_n = place.value ->> 0 and p.seq = place.value ->> 1
-     join passage_index i on i.rowid = p.n`,
+  const neighbours = db.query<{ n: number; revision_n: number; seq: number }, SQLQueryBindings>(
+    `select p.n, p.revision_n, p.seq from json_each($places) place
+     cross join passages p on p.revision_n = place.value ->> 0 and p.seq = place.value ->> 1`,
   );
-
-  /** The scope that a passage must be in, as an FTS5 expression. */
-  function scopeOf(
-    { workspace_id, collections, filter }: Packed<PassageQuery>,
-    user_n: number | null,
-  ): string {
-    const owners = [sharedToken, ...(user_n === null ? [] : [userToken(user_n)])];
-    const either = (tokens: string[]): string =>
-      `{scope} : (${tokens.map((token) => `"${token}"`).join(" OR ")})`;
-    return [
-      either([workspaceToken(workspace_id)]),
-      either(owners),
-      ...(collections === null ? [] : [either(collections.map(collectionToken))]),
-      ...Object.entries(filter ?? {}).map(([key, value]) => either([metadataToken(key, value)])),
-    ].join(" AND ");
-  }
 
   return function searchPassages(query: Packed<PassageQuery>): FoundPassage[] {
     const { workspace_id, user_id, collections, vector, limit } = query;
     if (collections?.length === 0) return [];
     const user_n = user_id === null ? null : (userOf.get({ workspace_id, user_id })?.n ?? null);
+    const scopes = scopesOf.all({ workspace_id, user_n: user_n ?? 0 }).map(({ n }) => n);
     const asked = termsOf(cutWords(query.q));
+    const scope = indexScope(scopes.map(scopeCode), query);
     const found: Candidates =
-      asked.length === 0 ? { rows: [], terms: [] } : candidates(scopeOf(query, user_n), asked);
+      asked.length === 0 || scopes.length === 0 ? noCandidates : candidates(scope, asked, limit);
     const near = vector === null || nearest === null ? [] : nearest.passages(query, user_n, vector);
-    const rows = byRow.all({ rows: JSON.stringify([...found.rows, ...near.map(({ key }) => key)]) });
-    const byWords = inContext(found.terms, rows);
+    const rows = byRow.all({
+      rows: JSON.stringify([...found.rows, ...near.map(({ key }) => key)]),
+      scopes: JSON.stringify(scopes),
+    });
+    const byWords = inContext(found, scope, rows, limit);
     if (vector === null) {
       return byWords
         .slice(0, limit)
@@ -109,28 +97,54 @@ export function createPassageSearch(db: Database, nearest: Nearest | null) {
   };
 
   /** The best passages by words, ranked with their neighbours. */
-  function inContext(terms: readonly WeightedTerm[], rows: readonly Row[]): Ranked<Candidate>[] {
+  function inContext(
+    { terms, heldBy }: Candidates,
+    { codes }: IndexScope,
+    rows: readonly Row[],
+    limit: number,
+  ): Ranked<Candidate>[] {
     if (terms.length === 0) return [];
-    const alone = rows.map((row): Candidate => {
-      const heading = `${row.heading_words} ${stemsOf(row.heading_words)}`;
-      return { row, words: enclosed(row.words), stems: enclosed(row.stems), heading: enclosed(heading) };
-    });
-    const best = rank(terms, alone, weights).slice(0, rankedMax);
+    const counter = new TermCounter(terms, codes);
+    const alone = rows.map(
+      (row): Candidate => ({
+        row,
+        length: row.words.length,
+        own: counter.count(row.words, row.stems),
+        heading: counter.count(row.heading_words, ""),
+      }),
+    );
+    const best = rank(terms, alone, weights).slice(0, Math.max(rankedMin, limit));
     const places = best.flatMap(({ candidate: { row } }) => [
       [row.revision_n, row.seq - 1],
       [row.revision_n, row.seq + 1],
     ]);
-    const near = new Map<string, string>();
-    for (const { revision_n, seq, words, stems } of neighbours.all({ places: JSON.stringify(places) })) {
-      near.set(`${revision_n}:${seq}`, `${words} ${stems}`);
-    }
+    const near = new Map(
+      neighbours
+        .all({ places: JSON.stringify(places) })
+        .map(({ n, revision_n, seq }) => [`${revision_n}:${seq}`, heldBy(n)]),
+    );
     const units = best.map(({ candidate }): Candidate => {
       const { revision_n, seq } = candidate.row;
-      const around = [seq - 1, seq + 1].map((at) => near.get(`${revision_n}:${at}`) ?? "");
-      return { ...candidate, context: enclosed(around.join(" ")) };
+      const context = [seq - 1, seq + 1].flatMap((at) => {
+        const counts = near.get(`${revision_n}:${at}`);
+        return counts === undefined ? [] : [counts];
+      });
+      return { ...candidate, context };
     });
     return rank(terms, units, weights);
   }
+}
+
+function indexScope(codes: string[], { collections, filter }: Packed<PassageQuery>): IndexScope {
+  const filters = [
+    ...(collections === null ? [] : [anyOf(collections.map(collectionToken))]),
+    ...Object.entries(filter ?? {}).map(([key, value]) => anyOf([metadataToken(key, value)])),
+  ].map((tokens) => `{scope} : ${tokens}`);
+  return {
+    all: [`{scope} : ${anyOf(codes)}`, ...filters].join(" AND "),
+    filter: filters.length === 0 ? null : filters.join(" AND "),
+    codes,
+  };
 }
 
 const toFound = (row: Row, score: number, coverage: number): FoundPassage => ({

@@ -4,13 +4,20 @@
  */
 import { createHash } from "node:crypto";
 
-/** What stands for a user. @param n the user's row */
-export const userToken = (n: number): string => `u${n}`;
+/**
+ * What each word begins with in an index, so that a look-up goes through the words of its own scope alone: a number,
+ * after how many digits it has, which makes no code the beginning of another.
+ * @param n the row of a user, for messages, or of a scope of documents
+ */
+export function scopeCode(n: number): string {
+  const digits = String(n);
+  return digits.length + digits;
+}
 
-/** What stands for no user: a document of the whole workspace. */
-export const sharedToken = "shared";
+/** Words, separated by single spaces, each with a code before it. */
+export const withCode = (code: string, words: string): string =>
+  words === "" ? "" : code + words.replaceAll(" ", ` ${code}`);
 
-export const workspaceToken = (id: string): string => hashed("w", id);
 export const collectionToken = (name: string): string => hashed("c", name);
 export const metadataToken = (key: string, value: string): string => hashed("m", key, value);
 

@@ -4,7 +4,7 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
-import { stemsOf } from "../../search/terms.ts";
+import { stemmed } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type {
   Checkpoint,
@@ -21,7 +21,7 @@ import { createDocumentWrites } from "./document-writes.ts";
 import { createEraseWrites } from "./erase-writes.ts";
 import { createMemoryWrites } from "./memory-writes.ts";
 import { createReads } from "./reads.ts";
-import { userToken } from "./scope.ts";
+import { scopeCode, withCode } from "./scope.ts";
 
 export type Writes = ReturnType<typeof createWrites>["operations"];
 
@@ -56,7 +56,7 @@ export function createWrites(db: Database) {
     lease_until, created_at)
     values ($n, $id, $user_message_n, 'running', $model, $use_memory, $instance_id, $lease_until, $now)`);
   const indexMessage = statement(
-    "insert into message_index (rowid, scope, words, stems) values ($n, $scope, $words, $stems)",
+    "insert into message_index (rowid, scope, words, terms) values ($n, $scope, $words, $terms)",
   );
   const replaceTitleWords = statement(
     "insert or replace into title_words (rowid, words) values ($n, $words)",
@@ -228,7 +228,7 @@ export function createWrites(db: Database) {
         ofUse.map(({ id }) => id),
         now,
       );
-      const scope = ended.use_memory === 1 ? userToken(user_n as number) : "";
+      const scope = ended.use_memory === 1 ? scopeCode(user_n as number) : "";
       const message = messageText.get({ n: ended.user_message_n! })!;
       toIndex.push({ n: ended.user_message_n as number, scope, words: cutWords(message.content as string) });
       toIndex.push({
@@ -304,7 +304,10 @@ export function createWrites(db: Database) {
   };
 
   function complete(): void {
-    for (const { n, scope, words } of toIndex) indexMessage.run({ n, scope, words, stems: stemsOf(words) });
+    for (const { n, scope, words } of toIndex) {
+      const terms = scope === "" ? "" : withCode(scope, stemmed(words));
+      indexMessage.run({ n, scope, words, terms });
+    }
     toIndex = [];
   }
 

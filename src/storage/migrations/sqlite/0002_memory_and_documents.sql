@@ -56,15 +56,25 @@ create table memories (
 
 create index memories_by_user on memories (user_n, n);
 
--- scope has the token of the message's user (u and the user's n), and none where the turn was not to be remembered,
--- so that a search goes through one user's messages alone. stems are those of words that differ from their stem;
--- messages that were indexed before have none.
-create virtual table message_index using fts5 (scope, words, stems, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
+-- words are what a search for conversations goes through. terms are what recall goes through: the stem of each word,
+-- with the code of the user before it, so that a look-up goes through one user's messages alone; of messages from
+-- before, the words themselves. scope has that code, too; both are empty where the turn was not to be remembered.
+create virtual table message_index using fts5 (scope, words, terms, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into message_index (message_index, rank) values ('secure-delete', 1);
-insert into message_index (rowid, scope, words, stems)
-  select w.rowid, 'u' || c.user_n, w.words, ''
-  from message_words w join messages m on m.n = w.rowid join conversations c on c.n = m.conversation_n;
+insert into message_index (rowid, scope, words, terms)
+  select n, code, words, case words when '' then '' else code || replace(words, ' ', ' ' || code) end from (
+    select w.rowid as n, w.words, length(printf('%d', c.user_n)) || printf('%d', c.user_n) as code
+    from message_words w join messages m on m.n = w.rowid join conversations c on c.n = m.conversation_n);
 drop table message_words;
+
+-- Documents of a workspace that are everybody's (without a user_n) or of one user. Numbers are not used again.
+create table document_scopes (
+  n integer primary key autoincrement,
+  workspace_id text not null references workspaces (id),
+  user_n integer references users (n) on delete cascade
+) strict;
+
+create unique index document_scopes_by_owner on document_scopes (workspace_id, coalesce(user_n, 0));
 
 -- A document is what stands under a name; its text is that of its newest ready revision, so that a new one takes the
 -- place of the old in one step, and no search sees both.
@@ -73,6 +83,7 @@ create table documents (
   id text not null unique,
   workspace_id text not null references workspaces (id),
   user_n integer references users (n) on delete cascade,
+  scope_n integer not null references document_scopes (n) on delete cascade,
   collection text not null,
   name text not null,
   revision_n integer,
@@ -80,11 +91,11 @@ create table documents (
   updated_at integer not null
 ) strict;
 
-create unique index documents_by_name on documents (workspace_id, coalesce(user_n, 0), collection, name);
+create unique index documents_by_name on documents (scope_n, collection, name);
 create index documents_by_age on documents (workspace_id, updated_at, id);
 
 -- The bytes as they came are in a file of the revision's id under uploads, until the text is made of them. scope holds
--- what its passages have in theirs. A revision without a document is waste that is cleared away in the background.
+-- the words that its passages have in theirs. A revision without a document is waste that is cleared away in the background.
 create table document_revisions (
   n integer primary key,
   id text not null unique,
@@ -128,7 +139,8 @@ create table passages (
   unique (revision_n, seq)
 ) strict;
 
--- scope has tokens of the workspace, the owner, the collection and each pair of metadata.
+-- Each word begins with the code of the document's scope. scope has that code, and tokens of the collection and of each
+-- pair of metadata.
 create virtual table passage_index using fts5 (scope, heading, words, stems, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into passage_index (passage_index, rank) values ('secure-delete', 1);
 
