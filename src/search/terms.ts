@@ -31,6 +31,10 @@ export interface Term {
   small: boolean;
 }
 
+/** Most of what is written is the same few words again. */
+const knownStems = new Map<string, string>();
+const stemsKnownMax = 20_000;
+
 const stemmable = /^[a-z]{3,40}$/;
 
 /**
@@ -38,8 +42,16 @@ const stemmable = /^[a-z]{3,40}$/;
  * languages' inflection too; words of other scripts are their own stems. Porter writes `deploi` for deploying and
  * `deploy` for deployment, so a last i is y here.
  */
-export const stemOf = (word: string): string =>
-  stemmable.test(word) ? stemmer(word).replace(/i$/, "y") : word;
+export function stemOf(word: string): string {
+  if (!stemmable.test(word)) return word;
+  let stem = knownStems.get(word);
+  if (stem === undefined) {
+    stem = stemmer(word).replace(/i$/, "y");
+    if (knownStems.size === stemsKnownMax) knownStems.clear();
+    knownStems.set(word, stem);
+  }
+  return stem;
+}
 
 /** The stems of words that differ from them, in order: what an index holds beside the words themselves. */
 export function stemsOf(words: string): string {
@@ -52,9 +64,13 @@ export function stemsOf(words: string): string {
   return stems.join(" ");
 }
 
-/** The stem of each word, in order. @param words separated by single spaces */
-export const stemmed = (words: string): string =>
-  words === "" ? "" : words.split(" ").map(stemOf).join(" ");
+/** The stems of the words that tell something, in order. @param words separated by single spaces */
+export const tellingStems = (words: string): string =>
+  words
+    .split(" ")
+    .filter((word) => !smallWords.has(word))
+    .map(stemOf)
+    .join(" ");
 
 /**
  * The terms of a question.

@@ -4,7 +4,7 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
-import { stemmed } from "../../search/terms.ts";
+import { tellingStems } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type {
   Checkpoint,
@@ -305,7 +305,7 @@ export function createWrites(db: Database) {
 
   function complete(): void {
     for (const { n, scope, words } of toIndex) {
-      const terms = scope === "" ? "" : withCode(scope, stemmed(words));
+      const terms = scope === "" ? "" : withCode(scope, tellingStems(words));
       indexMessage.run({ n, scope, words, terms });
     }
     toIndex = [];

@@ -56,10 +56,10 @@ create table memories (
 
 create index memories_by_user on memories (user_n, n);
 
--- words are what a search for conversations goes through. terms are what recall goes through: the stem of each word,
--- with the code of the user before it, so that a look-up goes through one user's messages alone; of messages from
--- before, the words themselves. scope has that code, too; both are empty where the turn was not to be remembered.
-create virtual table message_index using fts5 (scope, words, terms, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
+-- words are what a search for conversations goes through. terms are what recall goes through: the stem of each word
+-- that tells something, with the code of the user before it, so that a look-up goes through one user's messages alone;
+-- of messages from before, all words as they are. scope has that code, too; both are empty where the turn was not to be remembered.
+create virtual table message_index using fts5 (scope, words, terms, columnsize = 0, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into message_index (message_index, rank) values ('secure-delete', 1);
 insert into message_index (rowid, scope, words, terms)
   select n, code, words, case words when '' then '' else code || replace(words, ' ', ' ' || code) end from (
@@ -141,7 +141,7 @@ create table passages (
 
 -- Each word begins with the code of the document's scope. scope has that code, and tokens of the collection and of each
 -- pair of metadata.
-create virtual table passage_index using fts5 (scope, heading, words, stems, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
+create virtual table passage_index using fts5 (scope, heading, words, stems, columnsize = 0, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into passage_index (passage_index, rank) values ('secure-delete', 1);
 
 -- Vectors are derived from texts, by an embedding model; only those of one space, of one model and length, compare.
