@@ -14,6 +14,7 @@ import type {
   DocumentStore,
   NewPassage,
   RevisionToProcess,
+  TextPart,
 } from "../storage/document-store.ts";
 import type { Metadata } from "../storage/store.ts";
 import type { Extractor, ReadDocument } from "./extractor.ts";
@@ -21,6 +22,8 @@ import type { Extractor, ReadDocument } from "./extractor.ts";
 /** What one commit takes: large enough to be fast, small enough not to hold up a turn's. */
 const passagesPerCall = 96;
 const partChars = 32 * 1024;
+/** Commits that are on their way for one document: the next is ready when one is done. */
+const stepsUnderWay = 3;
 /** Documents that nobody waits for and that are processed at once; the others' uploads wait on the disk. */
 const backgroundMax = 2;
 /** Between tries while the storage can't be written. */
@@ -194,23 +197,40 @@ export class DocumentLibrary {
   async #store(revision: RevisionToProcess, given: Uint8Array | null): Promise<Outcome> {
     const { store, extractor } = this.services;
     const { revision_id: id, name } = revision;
-    const { signal } = this.#closing;
     const bytes = given ?? (await store.upload(id));
     if (bytes === null) return "superseded";
     const media_type = revision.media_type === "application/octet-stream" ? null : revision.media_type;
-    const read = await extractor.extract({ bytes, name, media_type }, signal);
+    const read = await extractor.extract({ bytes, name, media_type }, this.#closing.signal);
     await store.resetRevision(id);
-    for (const step of stepsOf(read)) {
-      signal.throwIfAborted();
-      if (!(await store.addToRevision(id, step.parts, step.passages, step.progress))) return "superseded";
-    }
+    if (!(await this.#addSteps(id, stepsOf(read)))) return "superseded";
     const finished = await store.finishRevision(id, read.media_type, read.text.length, Date.now());
     return finished === null ? "superseded" : "ready";
   }
+
+  /** Stores step after step, the next ones on their way while one is committed; false once another revision is newer. */
+  async #addSteps(id: string, steps: Iterable<Step>): Promise<boolean> {
+    const underWay: Promise<boolean>[] = [];
+    try {
+      for (const { parts, passages, progress } of steps) {
+        this.#closing.signal.throwIfAborted();
+        underWay.push(this.services.store.addToRevision(id, parts, passages, progress));
+        if (underWay.length === stepsUnderWay && !(await underWay.shift())) return false;
+      }
+      return (await Promise.all(underWay)).every(Boolean);
+    } finally {
+      await Promise.allSettled(underWay);
+    }
+  }
+}
+
+interface Step {
+  parts: TextPart[];
+  passages: NewPassage[];
+  progress: number;
 }
 
 /** What is stored of a document, in steps: first its text, then its passages. */
-function* stepsOf({ text, passages }: ReadDocument) {
+function* stepsOf({ text, passages }: ReadDocument): Generator<Step> {
   const total = text.length / partChars + passages.length / passagesPerCall || 1;
   let done = 0;
   for (let start = 0; start < text.length; ) {
