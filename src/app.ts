@@ -1,27 +1,39 @@
 /** Every route group, in order: a table of contents. */
 import { Elysia, type InternalRoute } from "elysia";
+import { type KeyServices, keyRoutes } from "./auth/routes.ts";
 import { type ChatServices, chatRoutes } from "./chat/routes.ts";
 import { type ConversationServices, conversationRoutes } from "./conversations/routes.ts";
 import { type DocumentServices, documentRoutes, takesUpload } from "./documents/routes.ts";
 import { AppError, statusOf } from "./errors.ts";
 import { readJsonBody } from "./http/body.ts";
+import { createCors } from "./http/cors.ts";
 import { refuseForeignPages } from "./http/local-only.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
+import { securityHeaders } from "./http/security-headers.ts";
 import { readUpload } from "./http/upload.ts";
 import type { Log } from "./log.ts";
 import { docsRoutes } from "./ops/docs.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
+import type { Store } from "./storage/store.ts";
 import { type UserServices, userRoutes } from "./users/routes.ts";
 
-export interface AppServices extends ChatServices, ConversationServices, DocumentServices, UserServices {
+export interface AppServices
+  extends ChatServices,
+    ConversationServices,
+    DocumentServices,
+    UserServices,
+    KeyServices {
+  readonly store: Store;
   readonly readiness: Readiness;
   readonly log: Log;
   /** Whether only programs of this machine are served, because there is no key. */
-  readonly localOnly: boolean;
+  readonly isLocalOnly: () => boolean;
+  /** Origins whose pages may read answers. */
+  readonly corsOrigins: readonly string[];
 }
 
 /** What probes ask: answered under any load. */
@@ -29,7 +41,8 @@ const probe = /^https?:\/\/[^/]*\/(health|ready)(\?|$)/;
 
 /** @param requestsOpen counts the requests that are being read, worked on or streamed, the current one included */
 export function createApp(services: AppServices, requestsOpen: () => number = () => 0) {
-  const { log, limits, localOnly, authenticate } = services;
+  const { log, limits, isLocalOnly, authenticate } = services;
+  const cors = createCors(services.corsOrigins);
   const bodyLimits = { bytesMax: limits.bodyBytesMax, secondsMax: limits.bodySecondsMax };
   const uploadLimits = {
     bytesMax: limits.documentBytesMax,
@@ -38,10 +51,14 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
   const app = new Elysia({ normalize: false })
     .onRequest(({ request, set }) => {
       set.headers[requestIdHeader] = requestIdOf(request);
-      if (localOnly) refuseForeignPages(request);
+      Object.assign(set.headers, securityHeaders, cors.headersFor(request));
+      if (isLocalOnly()) refuseForeignPages(request, cors.isNamed);
+      const preflight = cors.preflight(request);
+      if (preflight !== null) return preflight;
       if (requestsOpen() > limits.requestsOpenMax && !probe.test(request.url)) {
         throw new AppError("overloaded");
       }
+      return undefined;
     })
     .onError({ as: "global" }, ({ error, request, set }) => {
       const fault = toAppError(error, request, () => allowedMethods(app, request));
@@ -66,9 +83,11 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     .use(conversationRoutes("/v1", services))
     .use(documentRoutes("/v1", services))
     .use(userRoutes("/v1", services))
+    .use(keyRoutes("/v1", services))
     .use(chatRoutes("", services))
     .use(conversationRoutes("", services))
     .use(documentRoutes("", services))
-    .use(userRoutes("", services));
+    .use(userRoutes("", services))
+    .use(keyRoutes("", services));
   return app;
 }

@@ -3,17 +3,21 @@
  * Nothing else in the program reads the environment.
  */
 import { resolve } from "node:path";
+import {
+  type ApiKey,
+  defaultJwtName,
+  type JwtConfig,
+  list,
+  parseApiKeys,
+  parseOrigins,
+  readJwt,
+} from "./auth/settings.ts";
 
 /** A model and where it is served; `baseUrl` null is OpenAI's own service. */
 export interface ModelTarget {
   model: string;
   baseUrl: string | null;
   apiKey: string | null;
-}
-
-export interface ApiKey {
-  role: "admin" | "service";
-  secret: string;
 }
 
 const limitDefaults = {
@@ -71,6 +75,10 @@ export interface Config {
   /** The model that draws memories and writes summaries, null for the one that answers; `embedded` needs none. */
   readonly memoryModel: string | null;
   readonly apiKeys: readonly ApiKey[];
+  /** Null where users have no tokens. */
+  readonly jwt: JwtConfig | null;
+  /** Origins whose pages may read answers, `*` for any; empty for none but the service's own. */
+  readonly corsOrigins: readonly string[];
   readonly limits: Limits;
 }
 
@@ -95,6 +103,10 @@ const loopbackHost = /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i;
 
 /** Whether a host name or address, without port, is this machine's own. */
 export const isLoopback = (host: string): boolean => loopbackHost.test(host);
+
+/** Where Parley's data is, for commands that need nothing else of the configuration. */
+export const dataDirOf = (env: Environment = process.env): string =>
+  resolve(env.PARLEY_DATA_DIR?.trim() || "./data");
 
 /** Reads the process's environment. @throws ConfigError with every fault */
 export function loadConfig(env: Environment = process.env): Config {
@@ -124,12 +136,6 @@ export function loadConfig(env: Environment = process.env): Config {
 
   const host = read("PARLEY_HOST") ?? "127.0.0.1";
   const apiKeys = parseApiKeys(read("PARLEY_API_KEYS"), faults);
-  if (apiKeys.length === 0 && !isLoopback(host)) {
-    faults.push(
-      `PARLEY_HOST is ${host}, which others can reach, and PARLEY_API_KEYS is empty. ` +
-        'Make a key first: export PARLEY_API_KEYS="$(openssl rand -hex 32)"',
-    );
-  }
 
   const databaseUrl = read("DATABASE_URL");
   if (databaseUrl !== null) {
@@ -150,7 +156,7 @@ export function loadConfig(env: Environment = process.env): Config {
   const config: Config = {
     host,
     port: integer("PORT", 8000, 0, 65_535),
-    dataDir: resolve(read("PARLEY_DATA_DIR") ?? "./data"),
+    dataDir: dataDirOf(env),
     databaseUrl,
     models,
     embedding: readEmbedding(read, url, faults),
@@ -161,6 +167,8 @@ export function loadConfig(env: Environment = process.env): Config {
     memory: memory === "on",
     memoryModel,
     apiKeys,
+    jwt: readJwt(read, faults),
+    corsOrigins: parseOrigins(read("PARLEY_CORS_ORIGINS"), faults),
     limits: Object.freeze(limits),
   };
   if (faults.length > 0) throw new ConfigError(faults);
@@ -231,23 +239,6 @@ function splitTarget(entry: string): { model: string; address: string | null } {
     : { model: entry.slice(0, at), address: entry.slice(at + 1) };
 }
 
-const list = (text: string | null): string[] =>
-  (text ?? "")
-    .split(",")
-    .map((entry) => entry.trim())
-    .filter((entry) => entry !== "");
-
-function parseApiKeys(text: string | null, faults: string[]): readonly ApiKey[] {
-  const keys = list(text).map((entry): ApiKey => {
-    const [, role, secret] = /^(?:(admin|service):)?(.*)$/.exec(entry)!;
-    return { role: role === "admin" ? "admin" : "service", secret: secret! };
-  });
-  if (keys.some((key) => !/^[\x21-\x7e]{16,}$/.test(key.secret))) {
-    faults.push("PARLEY_API_KEYS: each key needs at least 16 visible ASCII characters");
-  }
-  return Object.freeze(keys);
-}
-
 const mask = (secret: string | null): string => (secret === null ? "(unset)" : "********");
 
 /** The configuration as `[variable, value]` lines, with secrets masked. */
@@ -266,6 +257,10 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_EMBEDDING_MODEL", config.embedding === null ? "(unset)" : describeTarget(config.embedding)],
     ["PARLEY_EMBEDDING_API_KEY", mask(config.embedding?.apiKey ?? null)],
     ["PARLEY_API_KEYS", config.apiKeys.map(({ role }) => `${role}:********`).join(",") || "(unset)"],
+    ["PARLEY_JWT_SECRET", mask(config.jwt?.secret ?? null)],
+    ["PARLEY_JWT_ISSUER", config.jwt?.issuer ?? defaultJwtName],
+    ["PARLEY_JWT_AUDIENCE", config.jwt?.audience ?? defaultJwtName],
+    ["PARLEY_CORS_ORIGINS", config.corsOrigins.join(",") || "(unset)"],
     ["PARLEY_SYSTEM_PROMPT", config.systemPrompt],
     ["PARLEY_MEMORY", config.memory ? "on" : "off"],
     ["PARLEY_MEMORY_MODEL", config.memoryModel ?? "(unset)"],

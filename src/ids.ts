@@ -6,6 +6,7 @@ const prefixes = {
   memory: "mem",
   document: "doc",
   revision: "rev",
+  key: "key",
   workspace: "ws",
 } as const;
 

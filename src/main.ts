@@ -12,6 +12,7 @@ const commands: Record<string, () => Promise<Command>> = {
   serve: () => import("./cli/serve.ts"),
   chat: () => import("./cli/chat.ts"),
   ingest: () => import("./cli/ingest.ts"),
+  keys: () => import("./cli/keys.ts"),
   health: () => import("./cli/health.ts"),
   config: () => import("./cli/config.ts"),
   version: () => import("./cli/version.ts"),
@@ -23,6 +24,7 @@ const help = `parley: a chatbot backend
   parley [serve]     start the service
   parley chat        talk to a service in the terminal
   parley ingest      add files and folders to a service's documents
+  parley keys        make, list and revoke keys
   parley health      ask whether a service is healthy
   parley config      print the configuration that is in force
   parley version     print the version

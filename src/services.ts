@@ -1,11 +1,14 @@
 /** Wires the service together: the only place where adapters are chosen. */
 
 import type { AppServices } from "./app.ts";
-import { createAuthenticate } from "./auth/principal.ts";
+import { type Credentials, createAuthenticate, isOpen } from "./auth/authenticate.ts";
+import { KnownKeys } from "./auth/known-keys.ts";
+import { OpenViews } from "./auth/open-views.ts";
+import { UserTokens } from "./auth/user-tokens.ts";
 import { SystemPrompt } from "./chat/prompt.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
-import type { Config } from "./config.ts";
+import { type Config, ConfigError, isLoopback } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
 import type { Log } from "./log.ts";
@@ -18,6 +21,7 @@ import { openAiCompatible } from "./models/openai-compatible.ts";
 import { openAiEmbeddings } from "./models/openai-embeddings.ts";
 import { withRetries } from "./models/retry.ts";
 import { Readiness } from "./ops/readiness.ts";
+import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
 import { Questions } from "./vectors/questions.ts";
@@ -35,7 +39,7 @@ export interface Services extends AppServices {
 
 /**
  * Opens the storage and ends what dead processes left running there.
- * @throws StorageUnusableError
+ * @throws StorageUnusableError, ConfigError where others could reach it and there is no key
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
   const { limits, embedding } = config;
@@ -46,6 +50,15 @@ export async function createServices(config: Config, log: Log): Promise<Services
       if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
     },
   });
+  const views = new OpenViews();
+  const keys = await KnownKeys.open(store, log, (revoked) => views.endDue(revoked, Date.now() / 1000));
+  const tokens = config.jwt && new UserTokens(config.jwt);
+  const credentials: Credentials = { apiKeys: config.apiKeys, keys, tokens };
+  if (isOpen(credentials) && !isLoopback(config.host)) {
+    await keys.close();
+    await store.close();
+    throw new ConfigError([needsKey(config.host)]);
+  }
   const model = createModel(config, log);
   const memory = createMemory(config, model, store, log);
   const questions = embedding && new Questions(openAiEmbeddings(embedding, limits), log);
@@ -80,11 +93,14 @@ export async function createServices(config: Config, log: Log): Promise<Services
     memory,
     library,
     tickets: new Tickets(await store.ticketSecret()),
-    authenticate: createAuthenticate(config.apiKeys),
+    authenticate: createAuthenticate(credentials),
+    tokens,
+    views,
     limits,
     readiness: new Readiness(store),
     log,
-    localOnly: config.apiKeys.length === 0,
+    isLocalOnly: () => isOpen(credentials),
+    corsOrigins: config.corsOrigins,
     async stop() {
       await turns.close(limits.shutdownSeconds);
       await memory.close();
@@ -93,10 +109,18 @@ export async function createServices(config: Config, log: Log): Promise<Services
       clearInterval(forgetting);
       await library.close();
       await upkeep?.stop();
+      await keys.close();
       await store.close();
     },
   };
 }
+
+/** Not told by `loadConfig`, because keys are in the storage too. */
+const needsKey = (host: string): string =>
+  `PARLEY_HOST is ${host}, which others can reach, and there is no key. Make one first, on the same PARLEY_DATA_DIR: parley keys create first --role admin`;
+
+/** The keys of a data directory, while another process may be serving it. @throws StorageUnusableError */
+export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKeys(dataDir);
 
 function createModel({ models, limits, throughProxy }: Config, log: Log): Model {
   if (models.length === 0) return embedded();

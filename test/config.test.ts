@@ -123,7 +123,8 @@ describe("faults", () => {
   test("are reported all at once, each naming its variable and none showing a secret", () => {
     const faults = faultsOf({
       PORT: "70000",
-      PARLEY_HOST: "0.0.0.0",
+      PARLEY_JWT_SECRET: "SECRET-that-is-too-short",
+      PARLEY_CORS_ORIGINS: "https://SECRET.example/path",
       DATABASE_URL: "postgres://me:SECRET@db/parley",
       OPENAI_BASE_URL: "ftp://SECRET.example",
       PARLEY_FALLBACK_API_KEYS: "SECRET,SECRET",
@@ -133,7 +134,8 @@ describe("faults", () => {
     });
     for (const variable of [
       "PORT",
-      "PARLEY_HOST",
+      "PARLEY_JWT_SECRET",
+      "PARLEY_CORS_ORIGINS",
       "DATABASE_URL",
       "OPENAI_BASE_URL",
       "PARLEY_FALLBACK_API_KEYS",
@@ -143,8 +145,8 @@ describe("faults", () => {
     ]) {
       expect(faults.filter((fault) => fault.startsWith(variable))).toHaveLength(1);
     }
-    expect(faults.length).toBe(8);
-    expect(faults.join("\n")).not.toContain("SECRET");
+    expect(faults.length).toBe(9);
+    expect(faults.join("\n")).not.toMatch(/(?<!JWT_)SECRET/);
   });
 
   test.each([
@@ -166,16 +168,15 @@ describe("faults", () => {
 });
 
 describe("the host", () => {
-  test.each(["127.0.0.1", "localhost", "::1", "127.8.9.10"])("%s needs no key", (host) => {
-    expect(faultsOf({ PARLEY_HOST: host })).toEqual([]);
+  test.each(["127.0.0.1", "localhost", "::1", "127.8.9.10"])("%s is this machine's own", (host) => {
+    expect(isLoopback(host)).toBe(true);
   });
 
   test.each(["0.0.0.0", "::", "10.1.2.3", "parley.example", "127.0.0.1.example", "localhost.example"])(
-    "%s needs one",
+    "%s is not: whether there is a key is asked when the storage is open",
     (host) => {
-      expect(faultsOf({ PARLEY_HOST: host })).toHaveLength(1);
-      expect(faultsOf({ PARLEY_HOST: host, PARLEY_API_KEYS: "0123456789abcdef" })).toEqual([]);
       expect(isLoopback(host)).toBe(false);
+      expect(faultsOf({ PARLEY_HOST: host })).toEqual([]);
     },
   );
 });
@@ -190,6 +191,52 @@ describe("API keys", () => {
       { role: "admin", secret: "0123456789abcdefg" },
       { role: "service", secret: "0123456789abcdefgh" },
     ]);
+  });
+});
+
+describe("users' tokens", () => {
+  const secret = "0123456789abcdef0123456789abcdef";
+
+  test("are none without a secret", () => {
+    expect(loadConfig({ PARLEY_JWT_ISSUER: "me" }).jwt).toBeNull();
+  });
+
+  test("have a secret of at least 32 bytes, and an issuer and an audience", () => {
+    expect(loadConfig({ PARLEY_JWT_SECRET: secret }).jwt).toEqual({
+      secret,
+      issuer: "parley",
+      audience: "parley",
+    });
+    const named = { PARLEY_JWT_ISSUER: "https://shop.example", PARLEY_JWT_AUDIENCE: "chat" };
+    expect(loadConfig({ PARLEY_JWT_SECRET: secret, ...named }).jwt).toMatchObject({
+      issuer: "https://shop.example",
+      audience: "chat",
+    });
+    expect(faultsOf({ PARLEY_JWT_SECRET: secret.slice(1) })).toHaveLength(1);
+    expect(faultsOf({ PARLEY_JWT_SECRET: "ü".repeat(16) })).toEqual([]);
+  });
+});
+
+describe("origins", () => {
+  test("are exact, or any", () => {
+    const { corsOrigins } = loadConfig({
+      PARLEY_CORS_ORIGINS: "https://app.example, http://localhost:5173",
+    });
+    expect(corsOrigins).toEqual(["https://app.example", "http://localhost:5173"]);
+    expect(loadConfig({ PARLEY_CORS_ORIGINS: "*" }).corsOrigins).toEqual(["*"]);
+  });
+
+  test.each([
+    "app.example",
+    "https://app.example/",
+    "https://*.example",
+    "https://App.example",
+    "https://app.example:443",
+    "null",
+    "file:///",
+    "https://app.example,x",
+  ])("%p is refused", (text) => {
+    expect(faultsOf({ PARLEY_CORS_ORIGINS: text })).toHaveLength(1);
   });
 });
 
@@ -297,11 +344,12 @@ describe("what is printed", () => {
       PARLEY_EMBEDDING_MODEL: "small@https://x:SECRET@three.example/v1?k=SECRET",
       PARLEY_EMBEDDING_API_KEY: "SECRET-of-three",
       PARLEY_API_KEYS: "SECRET-0123456789,admin:SECRET-9876543210",
+      PARLEY_JWT_SECRET: "SECRET-0123456789abcdef0123456789abcdef",
       PARLEY_TURN_SECONDS_MAX: "33",
     });
     const lines = describeConfig(config);
     const printed = lines.map(([name, value]) => `${name}=${value}`).join("\n");
-    expect(printed).not.toContain("SECRET");
+    expect(printed).not.toMatch(/(?<!JWT_)SECRET/);
     expect(printed).toContain("OPENAI_BASE_URL=https://gateway.example/v1");
     expect(printed).toContain("OPENAI_API_KEY=********");
     expect(printed).toContain("PARLEY_TURN_SECONDS_MAX=33");
@@ -321,7 +369,7 @@ describe("what is printed", () => {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      11 + Object.keys(config.limits).length,
+      15 + Object.keys(config.limits).length,
     );
   });
 });

@@ -198,11 +198,12 @@ const emptyConversation: ConversationContext = {
 };
 
 async function conversationOf(
-  { conversation_id, seq, message_tokens }: TurnInput,
+  { workspace_id, user_id, conversation_id, seq, message_tokens }: TurnInput,
   { store, limits }: ContextServices,
 ): Promise<ConversationContext> {
   if (seq === 1) return emptyConversation;
-  return await store.conversationContext(conversation_id, seq, limits.windowTokens - message_tokens);
+  const user = { workspace_id, user_id };
+  return await store.conversationContext(user, conversation_id, seq, limits.windowTokens - message_tokens);
 }
 
 interface Found {

@@ -1,6 +1,7 @@
 /** Starting turns and watching them: JSON and SSE are two views of the same thing. */
 import type { Server } from "bun";
-import { type Authenticate, challenge, type Principal } from "../auth/principal.ts";
+import type { OpenViews } from "../auth/open-views.ts";
+import { type Authenticate, actingFor, challenge, type Principal } from "../auth/principal.ts";
 import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { neverIdle } from "../http/idle.ts";
@@ -31,23 +32,36 @@ export interface ChatServices {
   readonly turns: RunningTurns;
   readonly tickets: Tickets;
   readonly authenticate: Authenticate;
+  readonly views: OpenViews;
   readonly limits: Limits;
 }
 
 /** Routes that start turns, and those that read and stop them. */
-export function chatRoutes(prefix: string, { turns, tickets, authenticate, limits }: ChatServices) {
+export function chatRoutes(prefix: string, { turns, tickets, authenticate, views, limits }: ChatServices) {
   const start = (principal: Principal, body: ChatRequest, key: string | null): Promise<WatchedTurn> =>
-    turns.start(principal.scope.workspace_id, toNewTurn(principal, body, key));
+    turns.start(actingFor(principal, body.user_id).workspace_id, toNewTurn(principal, body, key));
 
   const watch = async (scope: Scope, id: string): Promise<WatchedTurn> =>
     (await turns.watch(scope, id)) ?? unknownTurn();
 
-  /** The stream of a turn from a position on; nothing after its end. */
-  function view(watched: WatchedTurn, offset: Position["offset"], { request, server, set }: Asked): Response {
+  /**
+   * The stream of a turn from a position on; nothing after its end.
+   * @param principal whose stream it is; null where a ticket opens it
+   */
+  function stream(
+    principal: Principal | null,
+    watched: WatchedTurn,
+    offset: Position["offset"],
+    { request, server, set }: Asked,
+  ): Response {
     const requestId = requestIdFrom(set);
     if (offset === "end") return new Response(null, { status: 204, headers: { "x-request-id": requestId } });
+    const view = views.view(principal, request);
     const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
-    return sseResponse(watched, offset, request.signal, requestId, idleAgain);
+    return sseResponse(watched, offset, view.signal, requestId, () => {
+      view.close();
+      idleAgain();
+    });
   }
 
   /** A reconnecting client names the event it saw last: it resumes that turn and starts no new one. */
@@ -58,8 +72,9 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     asked: Asked,
   ): Promise<Response> {
     const position = lastEventId(asked.request);
-    if (position === null) return view(await start(principal, body, key), 0, asked);
-    return view(await watch(principal.scope, position.turn_id), position.offset, asked);
+    if (position === null) return stream(principal, await start(principal, body, key), 0, asked);
+    const scope = actingFor(principal, body.user_id);
+    return stream(principal, await watch(scope, position.turn_id), position.offset, asked);
   }
 
   const body = chatRequest(limits);
@@ -67,13 +82,16 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .post(
       "/chat",
       async ({ principal, body, request, server }) => {
-        const { reply } = await start(principal, body, request.headers.get("idempotency-key"));
+        const { turn, reply } = await start(principal, body, request.headers.get("idempotency-key"));
+        const view = views.view(principal, request);
         const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
-        const ended = await reply.whenEnded(request.signal);
+        const ended = await reply.whenEnded(view.signal);
+        view.close();
         idleAgain();
+        if (ended !== null) return toChatResponse(ended);
+        if (view.ended()) throw noLongerAllowed(turn);
         // Nobody is left to read it.
-        if (ended === null) throw new AppError("invalid_request", { detail: "The connection was closed." });
-        return toChatResponse(ended);
+        throw new AppError("invalid_request", { detail: "The connection was closed." });
       },
       { body, response: { 200: chatResponse }, detail: docs.chat },
     )
@@ -99,9 +117,13 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
       async ({ principal, body, request, set }) => {
         const watched = await start(principal, body, request.headers.get("idempotency-key"));
         const { id } = watched.turn;
+        const { workspace_id } = principal.scope;
         set.status = 202;
         set.headers.location = `/v1/turns/${id}`;
-        return { ...toTurn(watched), stream_url: `/v1/turns/${id}/stream?ticket=${tickets.sign(id)}` };
+        return {
+          ...toTurn(watched),
+          stream_url: `/v1/turns/${id}/stream?ticket=${tickets.sign(workspace_id, id)}`,
+        };
       },
       { body, response: { 202: startedTurn }, detail: docs.startTurn },
     )
@@ -129,16 +151,20 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     );
 
   /** A ticket opens the stream of its turn in place of a key. */
-  async function open(request: Request, id: string, ticket: string | undefined): Promise<WatchedTurn> {
-    if (ticket === undefined) return watch((await authenticate(request)).scope, id);
-    const watched = tickets.verify(id, ticket) ? await turns.watch(everywhere, id) : null;
+  async function open(request: Request, id: string, ticket: string | undefined): Promise<Opened> {
+    if (ticket === undefined) {
+      const principal = await authenticate(request);
+      return { principal, watched: await watch(principal.scope, id) };
+    }
+    const scope = tickets.scopeOf(id, ticket);
+    const watched = scope && (await turns.watch(scope, id));
     if (watched === null || !Tickets.isOpen(watched.reply.ended ?? watched.turn, Date.now() / 1000)) {
       throw new AppError("unauthorized", {
         detail: "The ticket is not valid for this turn, or not any more.",
         headers: challenge,
       });
     }
-    return watched;
+    return { principal: null, watched };
   }
 
   const watching = openRoutes(prefix)
@@ -153,10 +179,10 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .get(
       "/turns/:id/stream",
       async ({ params, query, request, server, set }) => {
-        const watched = await open(request, params.id, query.ticket);
+        const { principal, watched } = await open(request, params.id, query.ticket);
         const position = lastEventId(request) ?? positionAfter(params.id, query.after);
         if (position.turn_id !== params.id) throw invalidRequest([otherTurnFault(request)]);
-        return view(watched, position.offset, { request, server, set });
+        return stream(principal, watched, position.offset, { request, server, set });
       },
       { params: turnParams, query: turnStreamQuery, detail: docs.turnStream },
     );
@@ -164,8 +190,11 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
   return openRoutes().use(starting).use(watching);
 }
 
-/** A ticket is as good as its signature, whatever the workspace. */
-const everywhere: Scope = { workspace_id: "default", user_id: null };
+/** A turn to be watched, and by whom; null where a ticket stands for them. */
+interface Opened {
+  principal: Principal | null;
+  watched: WatchedTurn;
+}
 
 type ResponseState = Parameters<typeof requestIdFrom>[0];
 
@@ -175,6 +204,14 @@ interface Asked {
   server: Server<unknown> | null;
   set: ResponseState;
 }
+
+/** The turn runs on: a connection only watches it. */
+const noLongerAllowed = ({ id, conversation_id }: WatchedTurn["turn"]): AppError =>
+  new AppError("unauthorized", {
+    detail: "The key was revoked, or has expired, while the turn ran. The turn runs on.",
+    headers: challenge,
+    members: { turn_id: id, conversation_id },
+  });
 
 const unknownTurn = (): never => {
   throw new AppError("not_found", { detail: "There is no such turn." });

@@ -1,6 +1,6 @@
 /** Tickets open one turn's stream to a plain `EventSource`, which can send no key. */
 import { createHmac, timingSafeEqual } from "node:crypto";
-import type { TurnRecord } from "../storage/store.ts";
+import type { Scope, TurnRecord } from "../storage/store.ts";
 
 /** A ticket works while its turn runs and so long after. */
 const validAfterEndSeconds = 3600;
@@ -9,16 +9,22 @@ export class Tickets {
   /** @param secret shared by all instances */
   constructor(readonly secret: string) {}
 
-  /** The ticket of a turn: its HMAC-SHA256 (RFC 2104). It holds no time; the turn's end limits it. */
-  sign(turnId: string): string {
-    return createHmac("sha256", this.secret).update(`stream ${turnId}`).digest("base64url");
+  /**
+   * The ticket of a turn: its workspace, and the HMAC-SHA256 (RFC 2104) of both. It holds no time; the turn's end limits
+   * it.
+   */
+  sign(workspaceId: string, turnId: string): string {
+    const signed = `stream ${workspaceId} ${turnId}`;
+    return `${workspaceId}.${createHmac("sha256", this.secret).update(signed).digest("base64url")}`;
   }
 
-  /** Whether a ticket is this turn's. */
-  verify(turnId: string, ticket: string): boolean {
-    const expected = Buffer.from(this.sign(turnId));
+  /** What a ticket opens: its turn in its workspace; null where it isn't this turn's. */
+  scopeOf(turnId: string, ticket: string): Scope | null {
+    const workspace_id = ticket.slice(0, Math.max(0, ticket.lastIndexOf(".")));
+    const expected = Buffer.from(this.sign(workspace_id, turnId));
     const given = Buffer.from(ticket);
-    return given.byteLength === expected.byteLength && timingSafeEqual(given, expected);
+    const isValid = given.byteLength === expected.byteLength && timingSafeEqual(given, expected);
+    return isValid ? { workspace_id, user_id: null } : null;
   }
 
   /** Whether tickets of this turn still work. */

@@ -1,5 +1,5 @@
 /** Conversations: create, list and search, read, change, delete, export. */
-import type { Authenticate } from "../auth/principal.ts";
+import { type Authenticate, actingFor, choosing } from "../auth/principal.ts";
 import { toIdempotency } from "../chat/idempotency.ts";
 import type { RunningTurns } from "../chat/running-turns.ts";
 import { AppError } from "../errors.ts";
@@ -39,8 +39,8 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
     (await store.conversation(scope, id)) ?? unknownConversation();
 
   /** A page of messages; a running reply shows what it holds by now. */
-  async function messagesOf(conversationId: string, limit: number, before: number | null) {
-    const page = await store.messages(conversationId, limit, before);
+  async function messagesOf(scope: Scope, conversationId: string, limit: number, before: number | null) {
+    const page = await store.messages(scope, conversationId, limit, before);
     const messages = page.messages.map((message) => {
       const live = message.status === "running" ? turns.replyOf(message.turn_id) : null;
       return toMessage(live === null ? message : { ...message, ...live });
@@ -53,7 +53,7 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
       "/conversations",
       async ({ principal, body, request, set }) => {
         const key = request.headers.get("idempotency-key");
-        const created = await store.createConversation(principal.scope, {
+        const created = await store.createConversation(actingFor(principal, body.user_id), {
           id: newId("conversation"),
           user_id: body.user_id,
           title: body.title ?? null,
@@ -70,7 +70,7 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
     .get(
       "/conversations",
       async ({ principal, query }) => {
-        const { next, ...page } = await store.conversations(principal.scope, {
+        const { next, ...page } = await store.conversations(choosing(principal, query.user_id), {
           user_id: query.user_id ?? null,
           limit: Number(query.limit ?? pageSize),
           after: query.after === undefined ? null : afterCursor(query.after),
@@ -88,7 +88,7 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
       "/conversations/:id",
       async ({ principal, params }) => {
         const found = await find(principal.scope, params.id);
-        const { messages } = await messagesOf(found.id, newestMessages, null);
+        const { messages } = await messagesOf(principal.scope, found.id, newestMessages, null);
         return { ...toConversation(found), messages };
       },
       { params: conversationParams, response: { 200: conversationWithMessages }, detail: docs.read },
@@ -98,7 +98,7 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
       async ({ principal, params, query }) => {
         const [before] = messageCursor.read(query.before ?? "") ?? [null];
         const found = await find(principal.scope, params.id);
-        const page = await messagesOf(found.id, Number(query.limit ?? pageSize), before);
+        const page = await messagesOf(principal.scope, found.id, Number(query.limit ?? pageSize), before);
         const oldest = page.messages[0];
         return { ...page, next_before: page.has_more && oldest ? messageCursor.write([oldest.seq]) : null };
       },
@@ -149,7 +149,9 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
       async ({ principal, params, query, set }) => {
         const found = await find(principal.scope, params.id);
         const markdown = query.format === "markdown";
-        const file = markdown ? exportMarkdown(store, found) : exportJson(store, toConversation(found));
+        const file = markdown
+          ? exportMarkdown(store, principal.scope, found)
+          : exportJson(store, principal.scope, toConversation(found));
         return new Response(file as unknown as ReadableStream, {
           headers: {
             "content-type": markdown ? "text/markdown; charset=utf-8" : "application/json",

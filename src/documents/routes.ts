@@ -3,7 +3,7 @@
 import type { TSchema } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import type { Static } from "elysia";
-import type { Authenticate, Principal } from "../auth/principal.ts";
+import { type Authenticate, choosing, type Principal, requireWholeWorkspace } from "../auth/principal.ts";
 import { AppError } from "../errors.ts";
 import { toFaults } from "../http/faults.ts";
 import { invalidRequest } from "../http/problem.ts";
@@ -72,7 +72,7 @@ export function documentRoutes(
     .get(
       "/documents",
       async ({ principal, query }) => {
-        const { next, documents } = await store.documents(principal.scope, {
+        const { next, documents } = await store.documents(choosing(principal, query.user_id), {
           collection: query.collection ?? null,
           user_id: query.user_id ?? null,
           limit: Number(query.limit ?? pageSize),
@@ -89,9 +89,10 @@ export function documentRoutes(
     .post(
       "/documents/search",
       async ({ principal, body }) => {
+        const scope = choosing(principal, body.user_id);
         const found = await store.searchPassages({
-          workspace_id: principal.scope.workspace_id,
-          user_id: principal.scope.user_id ?? body.user_id ?? null,
+          workspace_id: scope.workspace_id,
+          user_id: scope.user_id ?? body.user_id ?? null,
           q: body.query,
           vector: (await questions?.vectorOf(body.query)) ?? null,
           collections: body.collections ?? null,
@@ -126,7 +127,10 @@ export function documentRoutes(
     .delete(
       "/documents/:id",
       async ({ principal, params }) => {
-        if (!(await library.delete(principal.scope, params.id))) unknownDocument();
+        if (!(await library.delete(principal.scope, params.id))) {
+          await find(principal.scope, params.id);
+          requireWholeWorkspace(principal, notYours);
+        }
         return {
           status: "deleted" as const,
           id: params.id,
@@ -154,10 +158,13 @@ function toDescribed(
   given: Pick<Static<typeof uploadFields>, "collection" | "user_id" | "metadata">,
   name: string,
 ): Omit<NewDocument, "bytes" | "media_type"> {
+  const owner = given.user_id ?? null;
+  choosing(principal, owner);
+  if (owner === null) requireWholeWorkspace(principal, notYours);
   return {
     name: documentName(name),
     collection: given.collection ?? defaultCollection,
-    owner: principal.scope.user_id ?? given.user_id ?? null,
+    owner,
     metadata: given.metadata ?? {},
   };
 }
@@ -170,6 +177,9 @@ function validated<Schema extends TSchema>(schema: Schema, value: unknown): Stat
   if (!Value.Check(schema, value)) throw invalidRequest(toFaults("body", Value.Errors(schema, value)));
   return value as Static<Schema>;
 }
+
+const notYours =
+  "A document without user_id is everybody's in the workspace: only a service or admin key adds and deletes it.";
 
 const unknownDocument = (): never => {
   throw new AppError("not_found", { detail: "There is no such document." });

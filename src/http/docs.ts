@@ -17,6 +17,7 @@ export const exampleIds = {
   message: "msg_01980000-0000-7000-8000-00000000feed",
   document: "doc_01980000-0000-7000-8000-00000000d0c5",
   memory: "mem_01980000-0000-7000-8000-000000000ace",
+  key: "key_01980000-0000-7000-8000-000000005ec7",
 } as const;
 
 /** Headers of requests that the schemas don't know. */

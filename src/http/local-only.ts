@@ -5,12 +5,16 @@
 import { isLoopback } from "../config.ts";
 import { AppError } from "../errors.ts";
 
-/** @throws forbidden for a request that may come from a web page of somewhere else */
-export function refuseForeignPages({ headers }: Request): void {
+/**
+ * @param isNamed whether a page's origin was named as one that may talk to the service all the same
+ * @throws forbidden for a request that may come from a web page of somewhere else
+ */
+export function refuseForeignPages({ headers }: Request, isNamed: (origin: string) => boolean): void {
   // Only HTTP/1.0 knows requests without it, such as a load balancer's probe; no browser sends any.
   const host = headers.get("host");
   if (host !== null && !isLoopback(hostName(host))) throw foreign("Host");
   const origin = headers.get("origin");
+  if (origin !== null && isNamed(origin)) return;
   if (origin !== null && !(URL.canParse(origin) && isLoopback(new URL(origin).hostname)))
     throw foreign("Origin");
   if (headers.get("sec-fetch-site") === "cross-site") throw foreign("Sec-Fetch-Site");
@@ -20,5 +24,5 @@ const hostName = (host: string): string => host.replace(/:\d*$/, "");
 
 const foreign = (header: string): AppError =>
   new AppError("forbidden", {
-    detail: `The ${header} header is not of this machine. Without PARLEY_API_KEYS only local programs are served: set it, also behind a proxy.`,
+    detail: `The ${header} header is not of this machine. Without a key only local programs are served: make one, also behind a proxy (parley keys create).`,
   });

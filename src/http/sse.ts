@@ -44,7 +44,7 @@ export const eventIdFault = (path: string): Fault => ({
 
 /**
  * The stream of a turn from an offset on, as a response of HTTP.
- * @param signal says that the client has gone
+ * @param signal says that the client has gone, or may watch no more
  * @param onEnd called when the last frame was sent, or the client has gone
  */
 export function sseResponse(
@@ -64,7 +64,7 @@ export function sseResponse(
 /**
  * The frames of a turn from an offset on: `start`, `sources` where there are any, the text as it grows, and `done`.
  * In silence a heartbeat. Wakes on growth, on the heartbeat and on the signal, because a generator's `finally`
- * waits for its pending `await`. Ends without `done` only when the client has gone.
+ * waits for its pending `await`. Ends without `done` only when the signal says so.
  */
 export async function* tail(
   { turn, reply }: WatchedTurn,

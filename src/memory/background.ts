@@ -47,7 +47,8 @@ export class BackgroundMemory {
   turnEnded({ fold, to_remember, conversation_id, ...turn }: EndedTurn): void {
     if (!this.enabled) return;
     if (to_remember) this.#remembering.add(turn);
-    if (fold !== null) this.#folding.fold(conversation_id, fold);
+    const { workspace_id, user_id } = turn;
+    if (fold !== null) this.#folding.fold({ workspace_id, user_id }, conversation_id, fold);
   }
 
   /** Does nothing more for a user who is erased. */

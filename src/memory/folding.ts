@@ -10,7 +10,7 @@ import type { Log } from "../log.ts";
 import { ModelFailure } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
 import { Slots } from "../slots.ts";
-import type { ConversationContext, Summary } from "../storage/memory-store.ts";
+import type { ConversationContext, Summary, UserScope } from "../storage/memory-store.ts";
 import type { MessageRecord, Store } from "../storage/store.ts";
 import { digestOf } from "./digest.ts";
 import type { Summarising } from "./summary.ts";
@@ -50,14 +50,16 @@ export class Folding {
   constructor(readonly services: FoldingServices) {}
 
   /** Folds what is out of a conversation's reach; the one that is under way does where there is one. Never throws. */
-  fold(conversationId: string, urgency: Urgency): void {
+  fold(user: UserScope, conversationId: string, urgency: Urgency): void {
     if (this.#closing.signal.aborted) return;
     const underWay = this.#folds.get(conversationId);
     if (underWay === undefined) {
       if (this.#folds.size >= foldsMax && urgency === "soon") return;
       const hurry = new AbortController();
       if (urgency === "now") hurry.abort();
-      const done = this.#fold(conversationId, hurry.signal).finally(() => this.#folds.delete(conversationId));
+      const done = this.#fold(user, conversationId, hurry.signal).finally(() =>
+        this.#folds.delete(conversationId),
+      );
       this.#folds.set(conversationId, { hurry, done });
     } else if (urgency === "now") {
       underWay.hurry.abort();
@@ -71,19 +73,20 @@ export class Folding {
     await Promise.all(Array.from(this.#folds.values(), ({ done }) => done));
   }
 
-  async #fold(conversationId: string, hurry: AbortSignal): Promise<void> {
+  async #fold(user: UserScope, conversationId: string, hurry: AbortSignal): Promise<void> {
     const { log } = this.services;
     try {
-      while (!this.#closing.signal.aborted && (await this.#step(conversationId, hurry)));
+      while (!this.#closing.signal.aborted && (await this.#step(user, conversationId, hurry)));
     } catch (error) {
       log.warn({ conversation_id: conversationId, err: error }, "summary not written on");
     }
   }
 
   /** Folds some messages; false where nothing is left to fold, or somebody else was faster. */
-  async #step(conversationId: string, hurry: AbortSignal): Promise<boolean> {
+  async #step(user: UserScope, conversationId: string, hurry: AbortSignal): Promise<boolean> {
     const { store, log, limits } = this.services;
     const context = await store.conversationContext(
+      user,
       conversationId,
       Number.MAX_SAFE_INTEGER,
       limits.windowTokens / 2,
@@ -91,7 +94,7 @@ export class Folding {
     const { summary } = context;
     const keptFrom = firstKept(context, unfoldedMax(limits) / 2);
     if (keptFrom <= summary.through_seq + 1) return false;
-    const oldest = await store.messagesAfter(conversationId, summary.through_seq, stepMessagesMax);
+    const oldest = await store.messagesAfter(user, conversationId, summary.through_seq, stepMessagesMax);
     const messages = wholeTurns(
       oldest.filter(({ seq }) => seq < keptFrom),
       limits.windowTokens,
@@ -101,7 +104,7 @@ export class Folding {
     if (this.#closing.signal.aborted) return false;
     const through_seq = messages.at(-1)!.seq;
     const next: Summary = { text, tokens: countTokens(text), through_seq };
-    const replaced = await store.replaceSummary(conversationId, summary.through_seq, next);
+    const replaced = await store.replaceSummary(user, conversationId, summary.through_seq, next);
     if (replaced) {
       log.info(
         { event: "folded", conversation_id: conversationId, messages: messages.length, through_seq, ...by },

@@ -4,7 +4,7 @@ import { version } from "../version.ts";
 const description = `
 A *turn* is one user message and the reply to it; it runs to its end whether or not anyone is connected, and a connection only watches it.
 
-**Keys.** Send one of the service's keys as \`Authorization: Bearer <key>\`. A service without keys listens on loopback only and serves this machine's own programs, but no web page from elsewhere (403).
+**Keys.** Send one of the service's keys as \`Authorization: Bearer <key>\`, or a user's token. Everything belongs to a workspace, and a key to one of them: an \`admin\` key manages its keys, a \`service\` key acts for any user of it, and a \`user\` key and a token act for one user alone: all others, and what is theirs, are \`not_found\`. What is everybody's, such as a document without \`user_id\`, they read and don't change (403). A service without keys listens on loopback only and serves this machine's own programs, but no web page from elsewhere (403).
 
 **Requests** are JSON in UTF-8. Unknown properties are refused, and so are query parameters given twice. Lengths are counted in UTF-16 code units; no text may hold NUL or an unpaired surrogate. Ids are a prefix and a UUIDv7; one that is unknown, foreign or of a wrong form is \`not_found\`. Times are whole seconds since 1970. Every route stands at its path without \`/v1\` as well.
 
@@ -35,12 +35,13 @@ export const about = {
       name: "Users",
       description: "What is known about a user: read it, change it, take it along, erase it.",
     },
+    { name: "Keys", description: "Who may do what: keys, and tokens for users." },
     { name: "Operations", description: "Is it alive, is it ready, how is it used." },
   ],
 };
 
 export const securitySchemes = {
-  bearer: { type: "http", scheme: "bearer", description: "One of the service's keys." },
+  bearer: { type: "http", scheme: "bearer", description: "One of the service's keys, or a user's token." },
   ticket: {
     type: "apiKey",
     in: "query",

@@ -9,6 +9,7 @@ import { json, operation } from "../http/docs.ts";
 import { pathOf } from "../http/path.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import { openRoutes } from "../http/routes.ts";
+import { securityHeaders } from "../http/security-headers.ts";
 import { openApi } from "./openapi.ts";
 
 /** The page needs its own files and the API, and the images inside the style sheet. */
@@ -23,11 +24,7 @@ const contentSecurityPolicy = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-const guards = {
-  "content-security-policy": contentSecurityPolicy,
-  "x-content-type-options": "nosniff",
-  "referrer-policy": "no-referrer",
-};
+const guards = { ...securityHeaders, "content-security-policy": contentSecurityPolicy };
 
 const script = "text/javascript; charset=utf-8";
 

@@ -175,7 +175,10 @@ export interface DocumentStore {
   documents(scope: DocumentScope, query: DocumentQuery): Promise<DocumentPage>;
   /** A document's text from a place on, in parts, each as it was stored; none where there is no more. */
   documentText(scope: DocumentScope, id: string, from: number): Promise<TextPart | null>;
-  /** Nothing finds it any more when this resolves; its text is waste, to be cleared. False where there is none. */
+  /**
+   * Nothing finds it any more when this resolves; its text is waste, to be cleared. False where there is none, and where
+   * a scope of one user meets one of the whole workspace.
+   */
   deleteDocument(scope: DocumentScope, id: string): Promise<boolean>;
 
   /** Whether a search could find anything: cheap, because every turn asks. */

@@ -180,12 +180,13 @@ export interface MemoryStore {
   hasOlderMessages(user: UserScope, conversationId: string, shownFromSeq: number): Promise<boolean>;
 
   conversationContext(
+    user: UserScope,
     conversationId: string,
     beforeSeq: number,
     tokensMax: number,
   ): Promise<ConversationContext>;
   /** Replaces a summary, if it is still the one that covers up to `from`; else nothing happens and it is false. */
-  replaceSummary(conversationId: string, from: number, summary: Summary): Promise<boolean>;
+  replaceSummary(user: UserScope, conversationId: string, from: number, summary: Summary): Promise<boolean>;
 
   /** All conversations of a user, page by page: also of one whom nobody has heard of, who has none. */
   keptConversations(user: UserScope, limit: number, after: number | null): Promise<KeptConversationPage>;

@@ -8,6 +8,7 @@
  */
 import type { ErrorCode } from "../errors.ts";
 import type { DocumentStore } from "./document-store.ts";
+import type { KeyStore } from "./key-store.ts";
 import type { MemoryStore } from "./memory-store.ts";
 import type { VectorStore } from "./vector-store.ts";
 
@@ -223,7 +224,7 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store extends MemoryStore, DocumentStore, VectorStore {
+export interface Store extends MemoryStore, DocumentStore, VectorStore, KeyStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused
@@ -261,9 +262,19 @@ export interface Store extends MemoryStore, DocumentStore, VectorStore {
   /** Deletes a conversation and all that hangs on it; false where there is none. @throws turn_in_progress */
   deleteConversation(scope: Scope, id: string): Promise<boolean>;
   /** The newest messages before a `seq` (null: the newest of all). */
-  messages(conversationId: string, limit: number, beforeSeq: number | null): Promise<MessagePage>;
+  messages(
+    scope: Scope,
+    conversationId: string,
+    limit: number,
+    beforeSeq: number | null,
+  ): Promise<MessagePage>;
   /** Messages after a `seq`, oldest first: for going through a whole conversation. */
-  messagesAfter(conversationId: string, afterSeq: number, limit: number): Promise<MessageRecord[]>;
+  messagesAfter(
+    scope: Scope,
+    conversationId: string,
+    afterSeq: number,
+    limit: number,
+  ): Promise<MessageRecord[]>;
 
   /** The id of what an idempotency key made; null where it is new. @throws idempotency_key_reused */
   resourceOf(idempotency: Idempotency): Promise<string | null>;

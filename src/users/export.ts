@@ -44,7 +44,7 @@ async function* conversationsOf(store: Store, user: UserScope): AsyncGenerator<A
     for (const { summary, ...record } of page.conversations) {
       const { text, through_seq } = summary;
       const conversation = { ...toConversation(record), summary: { text, through_seq } };
-      yield exportJson(store, conversation);
+      yield exportJson(store, user, conversation);
     }
     after = page.next;
   } while (after !== null);

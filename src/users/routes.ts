@@ -1,5 +1,5 @@
 /** Users: their profile, their memories, all that is kept about them, and its end. */
-import type { Authenticate, Principal } from "../auth/principal.ts";
+import { type Authenticate, actingFor } from "../auth/principal.ts";
 import type { RunningTurns } from "../chat/running-turns.ts";
 import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
@@ -54,7 +54,7 @@ export function userRoutes(
     .get(
       "/users/:user_id/profile",
       async ({ principal, params }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         return toProfile(user, await store.profile(user));
       },
       { params: userParams, response: { 200: profile }, detail: docs.profile },
@@ -62,7 +62,7 @@ export function userRoutes(
     .patch(
       "/users/:user_id/profile",
       async ({ principal, params, body }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         return toProfile(user, await store.updateProfile(user, toPatch(body), Date.now()));
       },
       { params: userParams, body: profilePatch, response: { 200: profile }, detail: docs.updateProfile },
@@ -70,7 +70,7 @@ export function userRoutes(
     .get(
       "/users/:user_id/memories",
       async ({ principal, params, query }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         const [after] = memoryCursor.read(query.after ?? "") ?? [null];
         const limit = Number(query.limit ?? pageSize);
         const { memories, next } = await store.memories(user, { limit, after, superseded: false });
@@ -90,7 +90,7 @@ export function userRoutes(
     .post(
       "/users/:user_id/memories",
       async ({ principal, params, body, set }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         const { text, kind, slot } = body;
         const [saved] = await store.saveMemories(
           user,
@@ -123,7 +123,7 @@ export function userRoutes(
     .get(
       "/users/:user_id/memories/:id",
       async ({ principal, params }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         return toMemory(user, await find(user, params.id));
       },
       { params: memoryParams, response: { 200: memory }, detail: docs.memory },
@@ -131,7 +131,7 @@ export function userRoutes(
     .patch(
       "/users/:user_id/memories/:id",
       async ({ principal, params, body }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         const tokens = body.text === undefined ? {} : { tokens: countTokens(body.text) };
         const patched = await store.updateMemory(user, params.id, { ...body, ...tokens }, Date.now());
         return toMemory(user, patched ?? unknownMemory());
@@ -141,7 +141,7 @@ export function userRoutes(
     .delete(
       "/users/:user_id/memories/:id",
       async ({ principal, params }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         if (!(await store.deleteMemory(user, params.id))) unknownMemory();
         return {
           status: "deleted" as const,
@@ -155,7 +155,7 @@ export function userRoutes(
     .get(
       "/users/:user_id/export",
       ({ principal, params, set }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         const file = exportUser(store, user, Math.floor(Date.now() / 1000));
         return new Response(file as unknown as ReadableStream, {
           headers: {
@@ -170,7 +170,7 @@ export function userRoutes(
     .delete(
       "/users/:user_id",
       async ({ principal, params, request, server }) => {
-        const user = userOf(principal, params.user_id);
+        const user = actingFor(principal, params.user_id);
         const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
         const erased = await erase(user).finally(idleAgain);
         return {
@@ -195,14 +195,6 @@ export function userRoutes(
     log.info({ event: "user_erased", ...erased, duration_ms: Date.now() - startedMs }, "user erased");
     return erased;
   }
-}
-
-/** The user of a path. @throws not_found where the principal acts for another one alone */
-function userOf({ scope }: Principal, user_id: string): UserScope {
-  if (scope.user_id !== null && scope.user_id !== user_id) {
-    throw new AppError("not_found", { detail: "There is no such user." });
-  }
-  return { workspace_id: scope.workspace_id, user_id };
 }
 
 /** What is null is cleared, what is left out stays. */

@@ -10,7 +10,7 @@ describe("the command line", () => {
     const { exitCode, stdout } = await runParley(["--help"], plain);
     expect(exitCode).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}parley \[?(\w+)\]? /gm)].map(([, name]) => name!);
-    expect(commands).toEqual(["serve", "chat", "ingest", "health", "config", "version"]);
+    expect(commands).toEqual(["serve", "chat", "ingest", "keys", "health", "config", "version"]);
     for (const name of commands) {
       const { exitCode, stdout } = await runParley([name, "--help"], plain);
       expect({ name, exitCode }).toEqual({ name, exitCode: 0 });
@@ -52,6 +52,7 @@ describe("the command line", () => {
       PARLEY_API_KEYS: `admin:${key},${key}-2`,
       OPENAI_API_KEY: key,
       OPENAI_BASE_URL: `http://ada:${key}@127.0.0.1:9/v1?key=${key}`,
+      PARLEY_JWT_SECRET: `${key}-for-tokens-of-users`,
       PARLEY_TURN_SECONDS_MAX: "7",
     };
     const { exitCode, stdout } = await runParley(["config"], env);
@@ -59,19 +60,20 @@ describe("the command line", () => {
     const lines = stdout.split("\n");
     expect(lines).toContain("PORT=8123");
     expect(lines).toContain("PARLEY_API_KEYS=admin:********,service:********");
+    expect(lines).toContain("PARLEY_JWT_SECRET=********");
     expect(lines).toContain("PARLEY_TURN_SECONDS_MAX=7");
     expect(lines).toContain("OPENAI_BASE_URL=http://127.0.0.1:9/v1");
     expect(stdout).not.toContain(key);
   });
 
   test("config and serve tell every fault of the environment and exit with 1", async () => {
-    const env = { ...plain, PORT: "eighty", PARLEY_HOST: "0.0.0.0", PARLEY_BODY_BYTES_MAX: "-1" };
+    const env = { ...plain, PORT: "eighty", PARLEY_JWT_SECRET: "short", PARLEY_BODY_BYTES_MAX: "-1" };
     for (const command of ["config", "serve"]) {
       const { exitCode, stdout, stderr } = await runParley([command], env);
       expect({ command, exitCode, stdout }).toEqual({ command, exitCode: 1, stdout: "" });
       const faults = stderr.trim().split("\n");
       expect(faults).toHaveLength(3);
-      for (const name of ["PORT", "PARLEY_HOST", "PARLEY_BODY_BYTES_MAX"]) {
+      for (const name of ["PORT", "PARLEY_JWT_SECRET", "PARLEY_BODY_BYTES_MAX"]) {
         expect(faults.filter((fault) => fault.startsWith(`parley: ${name} `))).toHaveLength(1);
       }
     }

@@ -180,14 +180,16 @@ export function describeMemories(name: string, open: () => Promise<StoreUnderTes
           { response: "a2", response_tokens: 1 },
         );
         const summary = { text: "They said “q1”.", tokens: 4, through_seq: 2 };
-        expect(await store.replaceSummary(conversation_id, 0, summary)).toBe(true);
-        expect(await store.replaceSummary(conversation_id, 0, { ...summary, text: "late" })).toBe(false);
-        expect(await store.replaceSummary(newId("conversation"), 0, summary)).toBe(false);
-        const context = await store.conversationContext(conversation_id, 5, 100);
+        expect(await store.replaceSummary(user("ada"), conversation_id, 0, summary)).toBe(true);
+        expect(
+          await store.replaceSummary(user("ada"), conversation_id, 0, { ...summary, text: "late" }),
+        ).toBe(false);
+        expect(await store.replaceSummary(user("ada"), newId("conversation"), 0, summary)).toBe(false);
+        const context = await store.conversationContext(user("ada"), conversation_id, 5, 100);
         expect(context.summary).toEqual(summary);
         expect(context.window.map(({ content }) => content)).toEqual(["q2", "a2"]);
         expect(context.between).toEqual([]);
-        const narrow = await store.conversationContext(conversation_id, 5, 1);
+        const narrow = await store.conversationContext(user("ada"), conversation_id, 5, 1);
         expect([narrow.between, narrow.window].map((part) => part.map(({ content }) => content))).toEqual([
           ["q2"],
           ["a2"],

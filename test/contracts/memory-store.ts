@@ -430,14 +430,22 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
 
       test("tells what neither summary nor window holds", async () => {
         const id = await long();
-        const whole = await store.conversationContext(id, 11, 1_000);
+        const whole = await store.conversationContext(user("long"), id, 11, 1_000);
         expect(whole).toMatchObject({ summary: { text: "", tokens: 0, through_seq: 0 }, between: [] });
         expect(whole.window.length).toBe(10);
-        const part = await store.conversationContext(id, 11, 60);
+        const part = await store.conversationContext(user("long"), id, 11, 60);
         expect(contents(part.window)).toEqual(["q3", "a3", "q4", "a4"]);
         expect(contents(part.between)).toEqual(["q0", "a0", "q1", "a1", "q2", "a2"]);
-        expect(await store.replaceSummary(id, 0, summary(4))).toBe(true);
-        const folded = await store.conversationContext(id, 11, 60);
+        expect(await store.replaceSummary(user("long"), id, 0, summary(4))).toBe(true);
+        for (const foreign of [user("eve"), elsewhere("long")]) {
+          expect(await store.conversationContext(foreign, id, 11, 1_000)).toEqual({
+            summary: { text: "", tokens: 0, through_seq: 0 },
+            window: [],
+            between: [],
+          });
+          expect(await store.replaceSummary(foreign, id, 4, summary(6))).toBe(false);
+        }
+        const folded = await store.conversationContext(user("long"), id, 11, 60);
         expect(folded.summary).toEqual(summary(4));
         expect(contents(folded.between)).toEqual(["q2", "a2"]);
         expect(contents(folded.window)).toEqual(["q3", "a3", "q4", "a4"]);
@@ -445,12 +453,12 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
 
       test("doesn't repeat in the window what the summary covers", async () => {
         const id = await long();
-        await store.replaceSummary(id, 0, summary(8));
-        const context = await store.conversationContext(id, 11, 1_000);
+        await store.replaceSummary(user("long"), id, 0, summary(8));
+        const context = await store.conversationContext(user("long"), id, 11, 1_000);
         expect(contents(context.window)).toEqual(["q4", "a4"]);
         expect(context.between).toEqual([]);
-        await store.replaceSummary(id, 8, summary(10));
-        expect((await store.conversationContext(id, 11, 1_000)).window).toEqual([]);
+        await store.replaceSummary(user("long"), id, 8, summary(10));
+        expect((await store.conversationContext(user("long"), id, 11, 1_000)).window).toEqual([]);
       });
 
       test("has all between, oldest first, where nothing fits the window", async () => {
@@ -459,13 +467,13 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
           const start: Partial<TurnStart> = { user_id: "long", conversation_id: id, message: `q${round}` };
           id = (await turn({ ...start, message_tokens: 100 })).conversation_id;
         }
-        const { between, window } = await store.conversationContext(id!, 81, 1);
+        const { between, window } = await store.conversationContext(user("long"), id!, 81, 1);
         expect(window).toEqual([]);
         expect(between.map(({ seq }) => seq)).toEqual(Array.from({ length: 80 }, (_, index) => index + 1));
       });
 
       test("of an unknown conversation is empty", async () => {
-        expect(await store.conversationContext(newId("conversation"), 5, 100)).toEqual({
+        expect(await store.conversationContext(user("long"), newId("conversation"), 5, 100)).toEqual({
           summary: { text: "", tokens: 0, through_seq: 0 },
           window: [],
           between: [],
@@ -475,13 +483,13 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
       test("has its summary replaced by one alone of those who saw the same", async () => {
         const id = await long();
         const replaced = await Promise.all([
-          store.replaceSummary(id, 0, summary(2, "one")),
-          store.replaceSummary(id, 0, summary(4, "two")),
+          store.replaceSummary(user("long"), id, 0, summary(2, "one")),
+          store.replaceSummary(user("long"), id, 0, summary(4, "two")),
         ]);
         expect(replaced).toEqual([true, false]);
-        expect(await store.replaceSummary(id, 0, summary(6, "three"))).toBe(false);
-        expect((await store.conversationContext(id, 11, 0)).summary.text).toBe("one");
-        expect(await store.replaceSummary(newId("conversation"), 0, summary(2))).toBe(false);
+        expect(await store.replaceSummary(user("long"), id, 0, summary(6, "three"))).toBe(false);
+        expect((await store.conversationContext(user("long"), id, 11, 0)).summary.text).toBe("one");
+        expect(await store.replaceSummary(user("long"), newId("conversation"), 0, summary(2))).toBe(false);
       });
     });
 
@@ -505,7 +513,11 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         for (let index = 0; index < 5; index++) {
           ids.push((await turn({ user_id: "kept", now_ms: nowMs - index * 1000 })).conversation_id);
         }
-        await store.replaceSummary(ids[1]!, 0, { text: "A digest.", tokens: 3, through_seq: 2 });
+        await store.replaceSummary(user("kept"), ids[1]!, 0, {
+          text: "A digest.",
+          tokens: 3,
+          through_seq: 2,
+        });
         const first = await store.keptConversations(user("kept"), 2, null);
         expect(first.conversations.map(({ id }) => id)).toEqual(ids.slice(0, 2));
         expect(first.conversations[1]).toEqual({
@@ -541,10 +553,16 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
           { user_id: "leaver" },
           { receipt, to_remember: true },
         );
-        await store.replaceSummary(conversation_id, 0, { text: "x", tokens: 1, through_seq: 2 });
+        await store.replaceSummary(user("leaver"), conversation_id, 0, {
+          text: "x",
+          tokens: 1,
+          through_seq: 2,
+        });
         await store.deleteConversation(scope, conversation_id);
         expect(await store.receipt(scope, turn_id)).toBeNull();
-        expect((await store.conversationContext(conversation_id, 9, 9)).summary.text).toBe("");
+        expect((await store.conversationContext(user("leaver"), conversation_id, 9, 9)).summary.text).toBe(
+          "",
+        );
         const left = await store.turnsToRemember(1_000);
         expect(left.filter(({ user_id }) => user_id === "leaver")).toEqual([]);
       });
@@ -617,7 +635,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
           next: null,
         });
         expect(await store.conversation(scope, conversation_id)).toBeNull();
-        expect((await store.messages(conversation_id, 9, null)).messages).toEqual([]);
+        expect((await store.messages(scope, conversation_id, 9, null)).messages).toEqual([]);
         expect(await store.turn(scope, turn_id)).toBeNull();
         expect(await store.receipt(scope, turn_id)).toBeNull();
         expect(await find("erased", "walrus")).toBe(0);

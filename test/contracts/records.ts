@@ -2,6 +2,7 @@
 import { expect } from "bun:test";
 import { AppError, type ErrorCode } from "../../src/errors.ts";
 import { newId } from "../../src/ids.ts";
+import type { UserScope } from "../../src/storage/memory-store.ts";
 import type { NewConversation, Scope, Store, TurnEnd, TurnStart } from "../../src/storage/store.ts";
 
 export interface StoreUnderTest {
@@ -12,6 +13,8 @@ export interface StoreUnderTest {
 }
 
 export const scope: Scope = { workspace_id: "default", user_id: null };
+/** Whom turns and conversations are of, unless a test says otherwise. */
+export const ada: UserScope = { workspace_id: "default", user_id: "ada" };
 export const instance = "inst_test";
 export const noUsage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true };
 

@@ -10,6 +10,7 @@ import type {
   TurnStart,
 } from "../../src/storage/store.ts";
 import {
+  ada,
   expectCode,
   instance,
   newConversation,
@@ -75,7 +76,7 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
           updated_at: 1_700_000_000,
           last_message_at: 1_700_000_000,
         });
-        const { messages } = await store.messages(turn.conversation_id, 10, null);
+        const { messages } = await store.messages(scope, turn.conversation_id, 10, null);
         expect(
           messages.map(({ seq, role, content, status, tokens }) => [seq, role, content, status, tokens]),
         ).toEqual([
@@ -121,7 +122,7 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
           message_count: 2,
           updated_at: 1_700_000_001,
         });
-        const { messages } = await store.messages(started.conversation_id, 1, null);
+        const { messages } = await store.messages(scope, started.conversation_id, 1, null);
         expect(messages[0]).toMatchObject({
           id: started.message_id,
           status: "failed",
@@ -214,7 +215,7 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
           response: "so far 😀",
           model,
         });
-        const { messages } = await store.messages(turn.conversation_id, 1, null);
+        const { messages } = await store.messages(scope, turn.conversation_id, 1, null);
         expect(messages).toMatchObject([{ content: "so far 😀", model }]);
       });
 
@@ -353,7 +354,7 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
           );
         }
         const contents = async (beforeSeq: number, tokensMax: number): Promise<string[]> => {
-          const { window } = await store.conversationContext(conversation_id, beforeSeq, tokensMax);
+          const { window } = await store.conversationContext(ada, conversation_id, beforeSeq, tokensMax);
           return window.map(({ content }) => content);
         };
         expect(await contents(61, 60)).toEqual(["q28", "a28", "q29", "a29"]);
@@ -448,7 +449,7 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
         expect(await store.deleteConversation(scope, ended.conversation_id)).toBe(false);
         expect(await store.conversation(scope, ended.conversation_id)).toBeNull();
         expect(await store.turn(scope, ended.id)).toBeNull();
-        expect((await store.messages(ended.conversation_id, 10, null)).messages).toEqual([]);
+        expect((await store.messages(scope, ended.conversation_id, 10, null)).messages).toEqual([]);
         const found = await store.conversations(scope, {
           user_id: null,
           limit: 10,
@@ -462,12 +463,20 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
         const { conversation_id } = await turn();
         for (let round = 0; round < 4; round++) await turn({ conversation_id });
         const seqs = (messages: { seq: number }[]) => messages.map(({ seq }) => seq);
-        const newest = await store.messages(conversation_id, 4, null);
+        for (const foreign of [
+          { ...ada, user_id: "eve" },
+          { ...ada, workspace_id: "other" },
+        ]) {
+          const none = { messages: [], has_more: false };
+          expect(await store.messages(foreign, conversation_id, 4, null)).toEqual(none);
+          expect(await store.messagesAfter(foreign, conversation_id, 0, 3)).toEqual([]);
+        }
+        const newest = await store.messages(scope, conversation_id, 4, null);
         expect([seqs(newest.messages), newest.has_more]).toEqual([[7, 8, 9, 10], true]);
-        const oldest = await store.messages(conversation_id, 4, 5);
+        const oldest = await store.messages(scope, conversation_id, 4, 5);
         expect([seqs(oldest.messages), oldest.has_more]).toEqual([[1, 2, 3, 4], false]);
-        expect(seqs(await store.messagesAfter(conversation_id, 0, 3))).toEqual([1, 2, 3]);
-        expect(seqs(await store.messagesAfter(conversation_id, 8, 3))).toEqual([9, 10]);
+        expect(seqs(await store.messagesAfter(scope, conversation_id, 0, 3))).toEqual([1, 2, 3]);
+        expect(seqs(await store.messagesAfter(scope, conversation_id, 8, 3))).toEqual([9, 10]);
       });
     });
 

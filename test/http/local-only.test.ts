@@ -198,9 +198,8 @@ describe("a wider PARLEY_HOST without a key", () => {
       );
       expect(exitCode).toBe(1);
       expect(stderr).toContain(
-        `PARLEY_HOST is ${host}, which others can reach, and PARLEY_API_KEYS is empty`,
+        `PARLEY_HOST is ${host}, which others can reach, and there is no key. Make one first, on the same PARLEY_DATA_DIR: parley keys create`,
       );
-      expect(stderr).toContain("export PARLEY_API_KEYS=");
       expect(stdout).toBe("");
     },
   );

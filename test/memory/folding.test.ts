@@ -21,6 +21,7 @@ setDefaultTimeout(testMsMax);
 
 /** Conversations that are tried. */
 const runs = Number(process.env.PARLEY_TEST_FOLDS ?? 3);
+const ada = { workspace_id: "default", user_id: "ada" };
 const anySeq = Number.MAX_SAFE_INTEGER;
 
 /** One whose scripts are all used, and one that is left with some. */
@@ -44,7 +45,7 @@ const stateOf = (
   { store, limits }: Workbench,
   id: string,
   tokens = limits.windowTokens,
-): Promise<ConversationContext> => store.conversationContext(id, anySeq, tokens);
+): Promise<ConversationContext> => store.conversationContext(ada, id, anySeq, tokens);
 
 /** What the next turn would ask for. */
 async function urgencyOf({ store, log, limits }: Workbench, id: string, seq: number, message_tokens: number) {
@@ -83,6 +84,7 @@ describe("whatever the lengths of messages, the model and restarts", () => {
           if (conversation_id !== null) {
             const budget = bench.limits.windowTokens - said.tokens;
             const { summary, window, between } = await bench.store.conversationContext(
+              ada,
               conversation_id,
               seq,
               budget,
@@ -100,7 +102,7 @@ describe("whatever the lengths of messages, the model and restarts", () => {
               if (way < 0.25) moody.summary.status(500);
               else if (way < 0.35) moody.summary.silence();
               else if (way < 0.45) moody.summary.reply([""]);
-              folding.fold(conversation_id, fold);
+              folding.fold(ada, conversation_id, fold);
             }
           }
           ({ conversation_id } = await bench.turn(
@@ -156,7 +158,7 @@ describe("a conversation of 10,000 messages that has no summary", () => {
     const asked = model.summary.requests.length;
     const folding = foldingOn(bench, model);
     expect(await urgencyOf(bench, id, 10_001, 10)).toBe("now");
-    folding.fold(id, "now");
+    folding.fold(ada, id, "now");
     await until("all is folded", async () => (await urgencyOf(bench, id, 10_001, 10)) === null, 25_000);
     await folding.close();
     const steps = bench.logged.filter(({ event }) => event === "folded");
@@ -196,7 +198,7 @@ describe("a summary", () => {
     // 24 tokens a message in the prompt.
     expect(turns).toBe(7);
     const folding = foldingOn(bench, null);
-    folding.fold(id, "soon");
+    folding.fold(ada, id, "soon");
     await until("it is folded", async () => (await stateOf(bench, id)).summary.through_seq > 0);
     await folding.close();
     const { summary, window } = await stateOf(bench, id);
@@ -221,7 +223,7 @@ describe("a summary", () => {
     );
     expect(await urgencyOf(bench, id, next + 2, 1)).toBe("soon");
     const folding = foldingOn(bench, null);
-    folding.fold(id, "soon");
+    folding.fold(ada, id, "soon");
     await until(
       "it is folded",
       async () => (await stateOf(bench, id)).window.length <= unfoldedMax(bench.limits) / 2,
@@ -237,9 +239,9 @@ describe("a summary", () => {
       { message: "q", tokens: 90 },
       { message: "a", tokens: 90 },
     );
-    folding.fold(conversation_id, "now");
+    folding.fold(ada, conversation_id, "now");
     await bench.turn("ada", { message: "q", tokens: 90 }, { message: "a", tokens: 90 }, { conversation_id });
-    folding.fold(conversation_id, "now");
+    folding.fold(ada, conversation_id, "now");
     await until(
       "the first is folded",
       async () => (await stateOf(bench, conversation_id)).summary.through_seq === 2,
@@ -265,12 +267,12 @@ describe("a summary", () => {
         now_ms: Date.now(),
       },
     );
-    folding.fold(conversation_id, "now");
+    folding.fold(ada, conversation_id, "now");
     await until(
       "the second is folded",
       async () => (await stateOf(bench, conversation_id)).summary.through_seq === 4,
     );
-    folding.fold(conversation_id, "now");
+    folding.fold(ada, conversation_id, "now");
     await folding.close();
     expect((await stateOf(bench, conversation_id)).summary.through_seq).toBe(4);
   });
@@ -280,12 +282,12 @@ describe("a summary", () => {
     const { id } = await filled(bench);
     const held = model.summary.hold();
     const folding = foldingOn(bench, model);
-    folding.fold(id, "soon");
+    folding.fold(ada, id, "soon");
     const { closed } = await held.request;
     // The one that is under way does, until it is urgent.
-    folding.fold(id, "soon");
+    folding.fold(ada, id, "soon");
     expect((await stateOf(bench, id)).summary.through_seq).toBe(0);
-    folding.fold(id, "now");
+    folding.fold(ada, id, "now");
     await closed;
     await until("it is folded", async () => (await stateOf(bench, id)).summary.through_seq > 0);
     expect((await stateOf(bench, id)).summary.text).toStartWith("user: q0\nassistant: a0\n");
@@ -297,17 +299,17 @@ describe("a summary", () => {
     const { id } = await filled(bench);
     const held = model.summary.hold();
     const folding = foldingOn(bench, model);
-    folding.fold(id, "soon");
+    folding.fold(ada, id, "soon");
     await held.request;
     const other = { text: "by another instance", tokens: 3, through_seq: 2 };
-    expect(await bench.store.replaceSummary(id, 0, other)).toBe(true);
-    expect(await bench.store.replaceSummary(id, 0, { ...other, text: "too late" })).toBe(false);
+    expect(await bench.store.replaceSummary(ada, id, 0, other)).toBe(true);
+    expect(await bench.store.replaceSummary(ada, id, 0, { ...other, text: "too late" })).toBe(false);
     held.send("Too late as well.");
     held.finish();
     // Another begins when the first has ended, and goes on from what is there.
     const asked = model.summary.requests.length;
     await until("it is asked again", () => {
-      folding.fold(id, "soon");
+      folding.fold(ada, id, "soon");
       return model.summary.requests.length > asked;
     });
     expect(String(model.summary.requests.at(-1)!.body.messages[1]!.content)).toContain(

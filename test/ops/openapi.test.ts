@@ -295,6 +295,23 @@ describe("what is documented is what is answered", () => {
     form.set("file", new Blob([about.text]), about.name);
     await check("addDocument", await unwaiting.fetch("/v1/documents", { method: "POST", body: form }));
 
+    const secret = "admin-key-of-the-document";
+    await using keyed = await startService({
+      env: { PARLEY_API_KEYS: `admin:${secret}`, PARLEY_JWT_SECRET: secret.repeat(2) },
+    });
+    const asAdmin = (method: string, path: string, body?: unknown) =>
+      keyed.fetch(path, {
+        method,
+        headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      });
+    const key = JSON.parse(
+      await check("createKey", await asAdmin("POST", "/v1/keys", { name: "web", role: "service" })),
+    ) as { id: string };
+    await check("listKeys", await asAdmin("GET", "/v1/keys?limit=1"));
+    await check("revokeKey", await asAdmin("DELETE", `/v1/keys/${key.id}`));
+    await check("createUserToken", await asAdmin("POST", `${ada}/tokens`, {}));
+
     for (const { operation } of document.routes) {
       const documented = Object.keys(operation.responses).filter((status) => status < "300");
       const observed = [...(seen.get(operation.operationId) ?? [])];

@@ -103,7 +103,7 @@ class Crowd {
     }
     if (random() < 0.2) {
       const summary = { text: this.text(name, 40), tokens: 3, through_seq: 2 };
-      await store.replaceSummary(turn.conversation_id, 0, summary);
+      await store.replaceSummary(owner, turn.conversation_id, 0, summary);
     }
     if (random() < 0.2) {
       const document = { text: this.text(name, 1_500), metadata: { key: this.text(name, 2) } };
@@ -130,7 +130,9 @@ class Crowd {
         after: null,
       }),
       conversations,
-      messages: await Promise.all(conversations.map(({ id }) => this.store.messagesAfter(id, 0, 1_000))),
+      messages: await Promise.all(
+        conversations.map(({ id }) => this.store.messagesAfter(owner, id, 0, 1_000)),
+      ),
     };
   }
 }

@@ -13,6 +13,7 @@ import { migrations } from "../../src/storage/sqlite/migrations.ts";
 import { createReads, type Reads } from "../../src/storage/sqlite/reads.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Scope, Store } from "../../src/storage/store.ts";
+import { describeKeyStore } from "../contracts/key-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
 import type { StoreUnderTest } from "../contracts/records.ts";
@@ -58,6 +59,7 @@ async function openUnderTest(): Promise<StoreUnderTest> {
 describeStore("SQLite", openUnderTest);
 describeMemoryStore("SQLite", openUnderTest);
 describeMemories("SQLite", openUnderTest);
+describeKeyStore("SQLite", openUnderTest);
 
 describe("the data directory", () => {
   test("and all files in it are the owner's alone, also where they were wider before", async () => {

@@ -218,7 +218,8 @@ export function createDocumentWrites(
     },
 
     deleteDocument(scope: DocumentScope, id: string): boolean {
-      if (reads.document(scope, id) === null) return false;
+      const found = reads.document(scope, id);
+      if (found === null || (scope.user_id !== null && found.user_id === null)) return false;
       dropDocument.run({ id });
       return true;
     },

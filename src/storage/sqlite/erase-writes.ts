@@ -45,6 +45,10 @@ export function createEraseWrites(db: Database, complete: () => void) {
   const cutOff = statement(`update users set user_id = null, erased_user_id = user_id, display_name = null,
     language = null, timezone = null, instructions = null, metadata = '{}'
     where workspace_id = $workspace_id and user_id = $user_id returning n`);
+  // They stay as revoked ones, of nobody: a service that has had a key is never open again.
+  const dropApiKeys =
+    statement(`update keys set user_id = '', name = '', revoked_at = coalesce(revoked_at, unixepoch())
+    where workspace_id = $workspace_id and user_id = $user_id`);
   // A cross join is SQLite's word for going through its left side first.
   const runningTurns = statement(`select t.id from turns t cross join messages m on m.n = t.n
     cross join conversations c on c.n = m.conversation_n where t.status = 'running' and c.user_n = $n`);
@@ -147,6 +151,7 @@ export function createEraseWrites(db: Database, complete: () => void) {
     /** Gives the turns of the user that run. */
     cutOffUser(user: UserScope): string[] {
       const cut = cutOff.get({ ...user });
+      if (dropApiKeys.run({ ...user }).changes > 0) markUncleaned("files");
       return cut === null ? [] : runningTurns.all({ n: cut.n! }).map(({ id }) => id as string);
     },
 

@@ -78,7 +78,10 @@ export function createMemoryReads(db: Database) {
   const conversation = db.query<
     { n: number; summary: string; summary_tokens: number; summary_through_seq: number },
     SQLQueryBindings
-  >("select n, summary, summary_tokens, summary_through_seq from conversations where id = $id");
+  >(
+    `select n, summary, summary_tokens, summary_through_seq from conversations
+     where id = $id and workspace_id = $workspace_id and user_id = $user_id`,
+  );
   const newest = db.query<MessageRow, SQLQueryBindings>(
     `select ${messageColumns} from messages m
      where m.conversation_n = $n and m.seq > $after and m.seq < $before order by m.seq desc limit $limit`,
@@ -116,8 +119,13 @@ export function createMemoryReads(db: Database) {
     },
 
     /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
-    conversationContext(conversationId: string, beforeSeq: number, tokensMax: number): ConversationContext {
-      const found = conversation.get({ id: conversationId });
+    conversationContext(
+      user: UserScope,
+      conversationId: string,
+      beforeSeq: number,
+      tokensMax: number,
+    ): ConversationContext {
+      const found = conversation.get({ ...user, id: conversationId });
       const { n, summary_through_seq: after } = found ?? { n: 0, summary_through_seq: 0 };
       const window: MessageRecord[] = [];
       const context = {

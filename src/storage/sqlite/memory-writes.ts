@@ -41,7 +41,8 @@ export function createMemoryWrites(db: Database) {
   );
   const dropMemory = statement("delete from memories where id = $id");
   const setSummary = statement(`update conversations set summary = $text, summary_tokens = $tokens,
-    summary_through_seq = $through_seq where id = $id and summary_through_seq = $from returning n`);
+    summary_through_seq = $through_seq where id = $id and workspace_id = $workspace_id and user_id = $user_id
+    and summary_through_seq = $from returning n`);
 
   function ensureUser(workspace_id: string, user_id: string, now: number): number {
     const known = findUser.get({ workspace_id, user_id });
@@ -119,8 +120,8 @@ export function createMemoryWrites(db: Database) {
       return true;
     },
 
-    replaceSummary(conversationId: string, from: number, summary: Summary): boolean {
-      return setSummary.get({ id: conversationId, from, ...summary }) !== null;
+    replaceSummary(user: UserScope, conversationId: string, from: number, summary: Summary): boolean {
+      return setSummary.get({ ...user, id: conversationId, from, ...summary }) !== null;
     },
   };
 

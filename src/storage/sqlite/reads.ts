@@ -44,13 +44,14 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
   const conversationById = db.query<ConversationRow, SQLQueryBindings>(
     `select ${conversationColumns} from conversations c where c.id = $id and ${inScope}`,
   );
+  const conversationRow = `(select c.n from conversations c where c.id = $conversation_id and ${inScope})`;
   const newestMessages = db.query<MessageRow, SQLQueryBindings>(
     `select ${messageColumns} from messages m
-     where m.conversation_n = (select n from conversations where id = $conversation_id) and m.seq < $before order by m.seq desc limit $limit`,
+     where m.conversation_n = ${conversationRow} and m.seq < $before order by m.seq desc limit $limit`,
   );
   const nextMessages = db.query<MessageRow, SQLQueryBindings>(
     `select ${messageColumns} from messages m
-     where m.conversation_n = (select n from conversations where id = $conversation_id) and m.seq > $after order by m.seq limit $limit`,
+     where m.conversation_n = ${conversationRow} and m.seq > $after order by m.seq limit $limit`,
   );
   const madeByKey = db.query<{ body_hash: string; resource_id: string }, SQLQueryBindings>(
     `select body_hash, resource_id from idempotency_keys
@@ -158,8 +159,9 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
       return page(scope, query, { where, bindings });
     },
 
-    messages(conversationId: string, limit: number, beforeSeq: number | null): MessagePage {
+    messages(scope: Scope, conversationId: string, limit: number, beforeSeq: number | null): MessagePage {
       const rows = newestMessages.all({
+        ...scope,
         conversation_id: conversationId,
         before: beforeSeq ?? Number.MAX_SAFE_INTEGER,
         limit: limit + 1,
@@ -173,9 +175,9 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
       };
     },
 
-    messagesAfter(conversationId: string, afterSeq: number, limit: number): MessageRecord[] {
+    messagesAfter(scope: Scope, conversationId: string, afterSeq: number, limit: number): MessageRecord[] {
       return nextMessages
-        .all({ conversation_id: conversationId, after: afterSeq, limit })
+        .all({ ...scope, conversation_id: conversationId, after: afterSeq, limit })
         .map((row) => toMessage(conversationId, row));
     },
 

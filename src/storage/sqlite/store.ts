@@ -5,6 +5,7 @@ import { StorageUnusableError } from "../unusable.ts";
 import { databaseFile, openForReading, openForWriting } from "./database.ts";
 import { createDocumentReads } from "./document-reads.ts";
 import { createErasure } from "./erasure.ts";
+import { createKeyReads } from "./key-reads.ts";
 import { lockDataDir } from "./lock.ts";
 import { createMemoryReads } from "./memory-reads.ts";
 import { keyOf, packedQuery, packedQuestion, packedVector } from "./quantize.ts";
@@ -78,6 +79,7 @@ export async function openSqliteStore(
   const reads = createReads(db);
   const memory = createMemoryReads(db);
   const documents = createDocumentReads(db);
+  const keys = createKeyReads(db);
   const uploads = new Uploads(dataDir);
   await uploads.keepOnly(documents.revisionsToProcess().map(({ revision_id }) => revision_id));
   async function clearWaste(): Promise<boolean> {
@@ -114,10 +116,10 @@ export async function openSqliteStore(
     updateConversation: (scope, id, patch, nowMs) =>
       writer.call("updateConversation", scope, id, patch, nowMs),
     deleteConversation: erasure.deleteConversation,
-    messages: (conversationId, limit, beforeSeq) =>
-      readHere(() => reads.messages(conversationId, limit, beforeSeq)),
-    messagesAfter: (conversationId, afterSeq, limit) =>
-      reader.call("messagesAfter", conversationId, afterSeq, limit),
+    messages: (scope, conversationId, limit, beforeSeq) =>
+      readHere(() => reads.messages(scope, conversationId, limit, beforeSeq)),
+    messagesAfter: (scope, conversationId, afterSeq, limit) =>
+      reader.call("messagesAfter", scope, conversationId, afterSeq, limit),
 
     profile: (user) => readHere(() => memory.profile(user)),
     updateProfile: (user, patch, nowMs) => writer.call("updateProfile", user, patch, nowMs),
@@ -132,10 +134,10 @@ export async function openSqliteStore(
     recall: (query) => recaller.call("recall", packedQuery(query)),
     hasOlderMessages: (user, conversationId, shownFromSeq) =>
       readHere(() => memory.hasOlderMessages(user, conversationId, shownFromSeq)),
-    conversationContext: (conversationId, beforeSeq, tokensMax) =>
-      readHere(() => memory.conversationContext(conversationId, beforeSeq, tokensMax)),
-    replaceSummary: (conversationId, from, summary) =>
-      writer.call("replaceSummary", conversationId, from, summary),
+    conversationContext: (user, conversationId, beforeSeq, tokensMax) =>
+      readHere(() => memory.conversationContext(user, conversationId, beforeSeq, tokensMax)),
+    replaceSummary: (user, conversationId, from, summary) =>
+      writer.call("replaceSummary", user, conversationId, from, summary),
     keptConversations: (user, limit, after) => readHere(() => memory.keptConversations(user, limit, after)),
     cutOffUser: (user) => writer.call("cutOffUser", user),
     eraseUser: erasure.eraseUser,
@@ -178,6 +180,15 @@ export async function openSqliteStore(
     saveVectors: (space, vectors) =>
       writer.callLater("saveVectors", keyOf(space), vectors.map(packedVector(space))),
     nearMemories: (user, question) => recaller.call("nearMemories", user, packedQuestion(question)),
+
+    createKey: (key) => writer.call("createKey", key),
+    keyOfHash: (secretHash) => readHere(() => keys.keyOfHash(secretHash)),
+    keys: (workspaceId, query) => readHere(() => keys.keys(workspaceId, query)),
+    revokeKey: (workspaceId, id, nowMs) => writer.call("revokeKey", workspaceId, id, nowMs),
+    keysRevokedSince: (at) => readHere(() => keys.keysRevokedSince(at)),
+    noteKeyUses: (uses) => writer.callLater("noteKeyUses", uses),
+    hasKeys: () => readHere(() => keys.hasKeys()),
+    hasWorkspace: (id) => readHere(() => keys.hasWorkspace(id)),
 
     resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),

@@ -19,6 +19,7 @@ import type {
 } from "../store.ts";
 import { createDocumentWrites } from "./document-writes.ts";
 import { createEraseWrites } from "./erase-writes.ts";
+import { createKeyWrites } from "./key-writes.ts";
 import { createMemoryWrites } from "./memory-writes.ts";
 import { createReads } from "./reads.ts";
 import { scopeCode, withCode } from "./scope.ts";
@@ -99,6 +100,7 @@ export function createWrites(db: Database) {
     ...memory.operations,
     ...documents,
     ...erase.operations,
+    ...createKeyWrites(db),
 
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
       const known = start.idempotency && reads.resourceOf(start.idempotency);
