@@ -19,7 +19,7 @@ export interface Credentials {
 const wholeDefault = { workspace_id: defaultWorkspace, user_id: null };
 const open: Principal = { id: "open", role: "service", scope: wholeDefault };
 
-/** Whether there is nothing yet that a request could authenticate with, as of a second ago. */
+/** Whether there is nothing yet that a request could authenticate with, as of a moment ago. */
 export const isOpen = ({ apiKeys, keys, tokens }: Credentials): boolean =>
   apiKeys.length === 0 && tokens === null && !keys.any;
 

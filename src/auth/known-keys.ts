@@ -3,8 +3,8 @@ import type { Log } from "../log.ts";
 import type { KeyRecord, KeyStore } from "../storage/key-store.ts";
 
 /** A key that was revoked elsewhere works here for so long at most. */
-const knownMs = 2_000;
-const lookMs = 1_000;
+const knownMs = 1_000;
+const lookMs = 500;
 /** How often the use of a key is noted. */
 const useSeconds = 60;
 /** Instances' clocks differ: so far back revoked keys are looked for. */
@@ -17,7 +17,9 @@ interface Known {
 
 export class KnownKeys {
   readonly #byHash = new Map<string, Known>();
+  /** Uses to be noted, and those of the last minute that were. */
   readonly #used = new Map<string, number>();
+  readonly #noted = new Map<string, number>();
   readonly #ticker: Timer;
   #any: boolean;
 
@@ -25,7 +27,7 @@ export class KnownKeys {
     readonly store: KeyStore,
     readonly log: Log,
     any: boolean,
-    /** Hears of keys that were revoked, about every second, and more than once. */
+    /** Hears of keys that were revoked, twice a second, and of each more than once. */
     readonly onLook: (revoked: string[]) => void,
   ) {
     this.#any = any;
@@ -36,7 +38,7 @@ export class KnownKeys {
     return new KnownKeys(store, log, await store.hasKeys(), onLook);
   }
 
-  /** Whether the database has ever had a key, as of a second ago. */
+  /** Whether the database has ever had a key, as of a moment ago. */
   get any(): boolean {
     return this.#any;
   }
@@ -64,9 +66,8 @@ export class KnownKeys {
       this.#byHash.delete(hash);
       return null;
     }
-    if (key.last_used_at === null || now - key.last_used_at >= useSeconds) {
-      this.#used.set(key.id, Math.floor(now));
-    }
+    const lastUse = this.#noted.get(key.id) ?? key.last_used_at ?? Number.NEGATIVE_INFINITY;
+    if (now - lastUse >= useSeconds) this.#used.set(key.id, Math.floor(now));
     return key;
   }
 
@@ -78,9 +79,13 @@ export class KnownKeys {
   async #look(): Promise<void> {
     const nowMs = Date.now();
     for (const [hash, { untilMs }] of this.#byHash) if (untilMs <= nowMs) this.#byHash.delete(hash);
+    for (const [id, at] of this.#noted) if (at + useSeconds <= nowMs / 1000) this.#noted.delete(id);
     try {
       await this.lookForAny();
-      this.onLook(await this.store.keysRevokedSince(Math.floor(nowMs / 1000) - overlapSeconds));
+      const revoked = await this.store.keysRevokedSince(Math.floor(nowMs / 1000) - overlapSeconds);
+      // Who comes back after their stream has ended finds nothing open.
+      if (revoked.length > 0) this.#byHash.clear();
+      this.onLook(revoked);
     } catch (err) {
       this.log.warn({ err }, "revoked keys not looked for");
     }
@@ -91,6 +96,7 @@ export class KnownKeys {
   async #noteUses(): Promise<void> {
     if (this.#used.size === 0) return;
     const uses = [...this.#used].map(([id, at]) => ({ id, at }));
+    for (const { id, at } of uses) this.#noted.set(id, at);
     this.#used.clear();
     try {
       await this.store.noteKeyUses(uses);

@@ -53,7 +53,8 @@ export class UserTokens {
         audience,
         requiredClaims: ["sub", "exp"],
       });
-      const { sub = "", exp = 0, workspace = null } = payload;
+      const { exp = 0, workspace = null } = payload;
+      const sub: unknown = payload.sub;
       return isUserId(sub) && isWorkspaceOrNone(workspace)
         ? { user_id: sub, workspace_id: workspace, expires_at: exp }
         : null;
@@ -64,8 +65,13 @@ export class UserTokens {
   }
 }
 
-const isUserId = (sub: string): boolean =>
-  sub !== "" && sub.length <= userIdCharsMax && sub.isWellFormed() && !sub.includes("\0");
+/** Claims are whatever was signed. */
+const isUserId = (sub: unknown): sub is string =>
+  typeof sub === "string" &&
+  sub !== "" &&
+  sub.length <= userIdCharsMax &&
+  sub.isWellFormed() &&
+  !sub.includes("\0");
 
 const isWorkspaceOrNone = (value: unknown): value is string | null =>
   value === null || (typeof value === "string" && isWorkspace(value));

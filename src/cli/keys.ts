@@ -6,7 +6,6 @@ import { defaultWorkspace } from "../auth/principal.ts";
 import { isWorkspace, workspaceFault } from "../auth/workspace.ts";
 import { dataDirOf } from "../config.ts";
 import { AppError } from "../errors.ts";
-import { openKeyStore } from "../services.ts";
 import type { KeyRecord, Role } from "../storage/key-store.ts";
 import { StorageUnusableError } from "../storage/unusable.ts";
 import { CommandError, usageError } from "./command.ts";
@@ -99,8 +98,14 @@ function toSeconds(lifetime: string): number {
   return Number(count) * secondsOf[unit as keyof typeof secondsOf];
 }
 
+/** Loaded when it is needed: what is wrong with a command is told at once. */
+async function openKeys() {
+  const { openKeyStore } = await import("../services.ts");
+  return await openKeyStore(dataDirOf());
+}
+
 async function create(wish: KeyWish): Promise<void> {
-  const store = await openKeyStore(dataDirOf());
+  const store = await openKeys();
   try {
     const { text, key } = makeKey(wish, Date.now());
     const { id, role, workspace_id } = await store.createKey(key);
@@ -114,7 +119,7 @@ async function create(wish: KeyWish): Promise<void> {
 }
 
 async function list(): Promise<void> {
-  const store = await openKeyStore(dataDirOf());
+  const store = await openKeys();
   try {
     const rows = [["ID", "KEY", "NAME", "WORKSPACE", "ROLE", "USER", "CREATED", "LAST USED", "WORKS"]];
     for (let after: string | null = null; ; ) {
@@ -161,7 +166,7 @@ function stateOf({ revoked_at, expires_at }: KeyRecord): string {
 const toTime = (seconds: number): string => new Date(seconds * 1000).toISOString().slice(0, 16);
 
 async function revoke(id: string): Promise<void> {
-  const store = await openKeyStore(dataDirOf());
+  const store = await openKeys();
   try {
     const revoked = await store.revokeKey(null, id, Date.now());
     if (revoked === null) throw new CommandError("there is no such key: see parley keys list");
