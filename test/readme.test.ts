@@ -37,7 +37,7 @@ function streamIn(text: string) {
   return { others: frames.filter((frame) => !tokens.includes(frame)), text: text_.join("") };
 }
 
-const shellTools = ["bash", "curl", "grep", "head"];
+const shellTools = ["bash", "curl", "cut", "grep", "head"];
 const skipsShell = (): boolean =>
   skipsWithout(
     shellTools.join(", "),
@@ -58,6 +58,7 @@ async function printedBy(examples: readonly Example[], service: Service): Promis
     const env = {
       PATH: `${join(root, "node_modules/.bin")}:${process.env.PATH}`,
       PORT: String(service.port),
+      PARLEY_DATA_DIR: service.dataDir,
     };
     const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", script], { cwd: root, env, stderr: "pipe" });
     expect(await new Response(shell.stderr).text()).toBe("");
@@ -94,10 +95,11 @@ describe("the README", () => {
     }
   });
 
-  test.skipIf(skipsShell()).each(["Memory", "Documents"])(
+  test.skipIf(skipsShell()).each(["Memory", "Documents", "Who may do what"])(
     "shows commands that do as shown: %s",
     async (title) => {
-      await using service = await startService();
+      const env = title === "Who may do what" ? { PARLEY_JWT_SECRET: "0123456789abcdef".repeat(4) } : {};
+      await using service = await startService({ env });
       const examples = examplesIn(section(title));
       expect(examples.length).toBeGreaterThan(1);
       expect(await printedBy(examples, service)).toEqual(examples.map(({ output }) => output));
