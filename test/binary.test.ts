@@ -279,7 +279,7 @@ describe("the binary", () => {
     const run = async (...args: string[]) => {
       const command = Bun.spawn([binary, ...args], {
         cwd: emptyDirectory(),
-        env: { PORT: String(service.port), PATH: "" },
+        env: { PORT: String(service.port), PATH: "", PARLEY_DATA_DIR: service.dataDir },
         stdin: "ignore",
         stdout: "pipe",
         stderr: "pipe",
@@ -292,6 +292,11 @@ describe("the binary", () => {
     expect((await run("sing")).exitCode).toBe(2);
     const said = await run("chat", "hello");
     expect(said).toEqual({ exitCode: 0, stdout: expect.stringContaining("No language model is configured") });
+    const made = await run("keys", "create", "web");
+    expect(made).toEqual({ exitCode: 0, stdout: expect.stringMatching(/^parley_/) });
+    const headers = { authorization: `Bearer ${made.stdout.trim()}` };
+    expect((await service.get("/v1/conversations", headers)).status).toBe(200);
+    expect((await service.get("/v1/conversations")).status).toBe(401);
     expect(await service.stop()).toBe(0);
     expect((await run("health")).exitCode).toBe(1);
   });

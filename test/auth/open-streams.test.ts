@@ -104,7 +104,7 @@ test("a revoked key's waiting POST /v1/chat is told where the turn is, which goe
 
 test("a key's and a token's expiry end their streams too", async () => {
   const keeper = await makeKey(service, {});
-  const expires_at = Math.floor(Date.now() / 1000) + 6;
+  const expires_at = Math.floor(Date.now() / 1000) + 5;
   const brief = await makeKey(service, { expires_at });
   const token = await makeToken(service, brief.key, "ada");
   const { turn, held } = await runningTurn(keeper.key);

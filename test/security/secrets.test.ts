@@ -106,12 +106,11 @@ test("a whole run with known secrets tells none: logs, answers, errors, configur
     const { stdout, stderr } = await runParley(args, parleyEnv, "");
     written.push(stdout, stderr);
   }
-  for (const [name, value] of Object.entries(env)) {
-    const wrong = { ...parleyEnv, [name]: `short,${value},\u0007`, PORT: "x", PARLEY_JWT_SECRET: "short-qz" };
-    const { stdout, stderr, exitCode } = await runParley(["config"], wrong);
-    expect(exitCode).toBe(1);
-    written.push(stdout, stderr);
-  }
+  const faulty = Object.entries(env).map(([name, value]) => [name, `short,${value},\u0007`]);
+  const wrong = { ...parleyEnv, ...Object.fromEntries(faulty), PORT: "x", PARLEY_JWT_SECRET: "short-qz" };
+  const { stdout, stderr, exitCode } = await runParley(["config"], wrong);
+  expect([exitCode, stderr.split("\n").length > 3]).toEqual([1, true]);
+  written.push(stdout, stderr);
   await service.stop();
   written.push(...service.logs);
 

@@ -1,69 +1,62 @@
-/** A principal that acts for one user alone: everybody else is unknown to it. No key gives one yet, so the app is asked. */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
-import { createApp } from "../../src/app.ts";
-import { loadConfig } from "../../src/config.ts";
-import { createServices, type Services } from "../../src/services.ts";
+/** A principal that acts for one user alone: for them every route answers. What it gets of others is in test/security. */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Memory } from "../../src/users/schema.ts";
-import { temporaryDirectory, testMsMax } from "../support/service.ts";
+import { adminKey, bearer, guardedEnv, makeKey, makeToken } from "../support/keys.ts";
+import { type Service, startService, testMsMax } from "../support/service.ts";
 
 setDefaultTimeout(testMsMax);
 
-const dataDir = temporaryDirectory();
-let services: Services;
-let memoryPath: string;
-
-/** Asks as somebody who acts for a user, or, with null, for the whole workspace. */
-async function ask<Body>(user_id: string | null, method: string, path: string, body?: unknown) {
-  const scope = { workspace_id: "default", user_id };
-  const authenticate = async () => ({ id: "test", role: "service" as const, scope });
-  const request = new Request(`http://localhost/v1/users/${path}`, {
-    method,
-    ...(body !== undefined && {
-      body: JSON.stringify(body),
-      headers: { "content-type": "application/json" },
-    }),
-  });
-  const response = await createApp({ ...services, authenticate }).handle(request);
-  return { status: response.status, body: (await response.json()) as Body };
-}
-
+let service: Service;
 beforeAll(async () => {
-  const config = loadConfig({ PARLEY_DATA_DIR: dataDir, PARLEY_SHUTDOWN_SECONDS: "0" });
-  services = await createServices(config, { info() {}, warn() {}, error() {} });
-  const made = await ask<Memory>(null, "POST", "ada/memories", { text: "Likes tea." });
-  memoryPath = `ada/memories/${made.body.id}`;
+  service = await startService({ env: guardedEnv });
 });
-afterAll(async () => {
-  await services.stop();
-  await services.close();
-  rmSync(dataDir, { recursive: true });
-});
+afterAll(() => service[Symbol.asyncDispose]());
 
-const routes = (): [method: string, path: string, body?: unknown][] => [
-  ["GET", "ada/profile"],
-  ["PATCH", "ada/profile", { display_name: "Ada" }],
-  ["GET", "ada/memories"],
-  ["POST", "ada/memories", { text: "Likes cake." }],
-  ["GET", memoryPath],
-  ["PATCH", memoryPath, { text: "Likes coffee." }],
-  ["GET", "ada/export"],
-  ["DELETE", memoryPath],
-  ["DELETE", "ada"],
-];
+describe.each(["a key", "a token"])("%s of one user", (kind) => {
+  const user = kind === "a key" ? "ada" : "ida";
 
-test("of another user every route is 404, and changes nothing", async () => {
-  for (const [method, path, body] of routes()) {
-    const { status } = await ask("eve", method, path, body);
-    expect([method, path, status]).toEqual([method, path, 404]);
-  }
-  expect((await ask<Memory>(null, "GET", memoryPath)).body.text).toBe("Likes tea.");
-  expect((await ask<{ display_name: null }>(null, "GET", "ada/profile")).body.display_name).toBeNull();
-});
-
-test("of its own user every route answers", async () => {
-  for (const [method, path, body] of routes()) {
-    const { status } = await ask("ada", method, path, body);
-    expect([method, path, status]).toEqual([method, path, method === "POST" ? 201 : 200]);
-  }
+  test("does all that a user does", async () => {
+    const key =
+      kind === "a key"
+        ? (await makeKey(service, { role: "user", user_id: user })).key
+        : await makeToken(service, adminKey, user);
+    const ask = async <Body>(method: string, path: string, status: number, body?: unknown): Promise<Body> => {
+      const answer = await service.send<Body>(method, `/v1${path}`, body, bearer(key));
+      expect([method, path, answer.status, answer.body]).toEqual([method, path, status, answer.body]);
+      return answer.body;
+    };
+    const { turn_id, conversation_id } = await ask<{ turn_id: string; conversation_id: string }>(
+      "POST",
+      "/chat",
+      200,
+      { user_id: user, message: "Hello" },
+    );
+    await ask("POST", "/turns", 202, { user_id: user, message: "Hello again" });
+    await ask("GET", `/turns/${turn_id}`, 200);
+    await ask("GET", `/turns/${turn_id}/receipt`, 200);
+    await ask("POST", `/turns/${turn_id}/stop`, 200);
+    await ask("POST", "/conversations", 201, { user_id: user });
+    await ask("GET", `/conversations?user_id=${user}`, 200);
+    await ask("GET", `/conversations/${conversation_id}/messages`, 200);
+    await ask("PATCH", `/conversations/${conversation_id}`, 200, { title: "Mine" });
+    await ask("DELETE", `/conversations/${conversation_id}`, 200);
+    const document = await ask<{ id: string; user_id: string }>("POST", "/documents", 201, {
+      name: "diary.md",
+      text: "Of mine.",
+      user_id: user,
+    });
+    expect(document.user_id).toBe(user);
+    await ask("GET", `/documents?user_id=${user}`, 200);
+    await ask("POST", "/documents/search", 200, { query: "mine", user_id: user });
+    await ask("DELETE", `/documents/${document.id}`, 200);
+    await ask("PATCH", `/users/${user}/profile`, 200, { display_name: "Me" });
+    await ask("GET", `/users/${user}/profile`, 200);
+    const memory = await ask<Memory>("POST", `/users/${user}/memories`, 201, { text: "Likes tea." });
+    await ask("GET", `/users/${user}/memories`, 200);
+    await ask("GET", `/users/${user}/memories/${memory.id}`, 200);
+    await ask("PATCH", `/users/${user}/memories/${memory.id}`, 200, { text: "Likes coffee." });
+    await ask("DELETE", `/users/${user}/memories/${memory.id}`, 200);
+    await ask("GET", `/users/${user}/export`, 200);
+    await ask("DELETE", `/users/${user}`, 200);
+  });
 });
