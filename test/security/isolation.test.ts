@@ -162,6 +162,7 @@ function dump(): string {
     turns: `n in (${messages})`,
     users: "workspace_id = 'acme'",
     memories: `user_n in (${users})`,
+    document_scopes: "workspace_id = 'acme'",
     documents: `n in (${documents})`,
     document_revisions: `n in (${revisions})`,
     document_parts: `revision_n in (${revisions})`,
