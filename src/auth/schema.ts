@@ -16,7 +16,7 @@ import {
   time,
 } from "../http/strict.ts";
 import { keyCursor } from "./cursors.ts";
-import { isWorkspace, workspaceFault } from "./workspace.ts";
+import { isWorkspace, workspaceFault, workspacePattern } from "./workspace.ts";
 
 const role = () =>
   oneOf(["admin", "service", "user"], {
@@ -38,6 +38,7 @@ export const keyRequest = strictObject(
       nullable(
         textOfForm("workspace", workspaceFault, isWorkspace, {
           maxLength: 64,
+          pattern: workspacePattern,
           description:
             "The workspace it is for, which comes into being by that; the one of the key that makes it if left out. Only an admin key of PARLEY_API_KEYS may name another one.",
           examples: ["acme"],

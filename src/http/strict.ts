@@ -40,7 +40,7 @@ export function textOfForm(
   format: string,
   fault: string,
   hasForm: (value: string) => boolean,
-  { maxLength, ...words }: Words & { maxLength: number },
+  { maxLength, ...words }: Words & { maxLength: number; pattern?: string },
 ) {
   FormatRegistry.Set(format, hasForm);
   formatFaults.set(format, fault);

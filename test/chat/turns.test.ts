@@ -70,7 +70,7 @@ describe("starting a turn", () => {
       error: null,
       created_at: expect.any(Number),
       ended_at: null,
-      stream_url: expect.stringMatching(new RegExp(`^/v1/turns/${id}/stream\\?ticket=[\\w-]+$`)),
+      stream_url: expect.stringMatching(new RegExp(`^/v1/turns/${id}/stream\\?ticket=default\\.[\\w-]+$`)),
     });
     await service.post(`/v1/turns/${id}/stop`, undefined);
   });

@@ -12,6 +12,7 @@ import {
   type Placeholder,
   placeholders,
 } from "../support/drawn-requests.ts";
+import { adminKey, bearer, guardedEnv } from "../support/keys.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { type ApiDocument, apiDocument, type Spec } from "../support/openapi.ts";
 import { marker } from "../support/schema-values.ts";
@@ -32,7 +33,7 @@ let document: ApiDocument;
 beforeAll(async () => {
   model = startModelServer();
   model.default((all) => all.reply(["Said ", "at once."]));
-  service = await startService({ model });
+  service = await startService({ model, env: guardedEnv });
   document = apiDocument((await service.get<Spec>("/openapi.json")).body);
 });
 afterAll(async () => {
@@ -46,18 +47,22 @@ const known: Record<Placeholder, string[]> = {
   "known-conversation": [],
   "known-document": [],
   "known-memory": [],
+  "known-key": [],
   "known-after": [],
   "known-next-document": [],
   "known-next-memory": [],
+  "known-next-key": [],
   "known-before": [],
 };
 
 function learn(body: string): void {
   for (const [, id] of body.matchAll(/"id":"(doc_[^"]+)"/g)) known["known-document"].push(id!);
   for (const [, id] of body.matchAll(/"id":"(mem_[^"]+)"/g)) known["known-memory"].push(id!);
+  for (const [, id] of body.matchAll(/"id":"(key_[^"]+)"/g)) known["known-key"].push(id!);
   const nameOf = (place: string): Placeholder => {
     if (body.startsWith('{"documents":')) return "known-next-document";
     if (body.startsWith('{"memories":')) return "known-next-memory";
+    if (body.startsWith('{"keys":')) return "known-next-key";
     return place === "after" ? "known-after" : "known-before";
   };
   for (const [, id] of body.matchAll(/"(?:turn_id|id)":"(turn_[^"]+)"/g)) known["known-turn"].push(id!);
@@ -85,11 +90,16 @@ function resolved(request: DrawnRequest): DrawnRequest {
   };
 }
 
-const refusals = [400, 403, 413, 415];
-/** What no schema can say of a document: that it can be read as what it is said to be, and that its name is one. */
-const isDocumentsOwn = (operationId: string, problem: string): boolean =>
-  operationId === "addDocument" &&
-  /"code":"(document_unreadable|unsupported_media_type)"|"path":"body.name"/.test(problem);
+const asAdmin = bearer(adminKey);
+const refusals = [400, 401, 403, 413, 415];
+/**
+ * What no schema can say: of a document, that it can be read as what it is said to be, and that its name is one; of a
+ * key, whether its role goes with a user, and what time it is.
+ */
+const isBeyondSchemas = (operationId: string, problem: string): boolean =>
+  (operationId === "addDocument" &&
+    /"code":"(document_unreadable|unsupported_media_type)"|"path":"body.name"/.test(problem)) ||
+  (operationId === "createKey" && /"path":"body.(user_id|expires_at)"/.test(problem));
 // A byte order mark may stand before JSON (RFC 8259).
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -111,17 +121,21 @@ function holdsNoText(value: unknown): boolean {
   return typeof value === "object" && value !== null && Object.values(value).some(holdsNoText);
 }
 
+/** Any request, with a key. */
+const ask = (path: string, init: RequestInit = {}): Promise<Response> =>
+  service.fetch(path, { ...init, headers: { ...asAdmin, ...(init.headers as Record<string, string>) } });
+
 /** Sends a request and gives all that is wrong with its answer. */
 async function faultsOf(request: DrawnRequest, statuses: Map<string, number>): Promise<string[]> {
   const { operation, method, path, headers, body, valid } = request;
-  const response = await service.fetch(path, { method, headers, ...(body !== null && { body }) });
+  const response = await ask(path, { method, headers, ...(body !== null && { body }) });
   const text = await response.text();
   const { status } = response;
   const at = `${operation.operationId} ${status}`;
   statuses.set(at, (statuses.get(at) ?? 0) + 1);
   const faults = document.answerFaults(operation, response, text);
   if (status >= 500) faults.push(`a status of ${status}`);
-  if (valid && refusals.includes(status) && !isDocumentsOwn(operation.operationId, text))
+  if (valid && refusals.includes(status) && !isBeyondSchemas(operation.operationId, text))
     faults.push("what the document allows was refused");
   if (isFaultyBody(request) && !refusals.includes(status)) faults.push("a faulty body was taken");
   if (status >= 400) {
@@ -146,17 +160,26 @@ const shown = (request: DrawnRequest): string => {
 /** Some conversations of two turns, and cursors of pages that have another one. */
 async function makeSome(): Promise<void> {
   for (let conversation = 0; conversation < 4; conversation++) {
-    const { body } = await service.post<ChatResponse>("/v1/chat", { user_id: "ada", message: "Hello" });
+    const { body } = await service.post<ChatResponse>(
+      "/v1/chat",
+      { user_id: "ada", message: "Hello" },
+      asAdmin,
+    );
     const { conversation_id } = body;
-    await service.post("/v1/chat", { user_id: "ada", message: "Again", conversation_id });
+    await service.post("/v1/chat", { user_id: "ada", message: "Again", conversation_id }, asAdmin);
     for (const path of ["/v1/conversations?limit=1", `/v1/conversations/${conversation_id}/messages?limit=1`])
-      learn(await (await service.fetch(path)).text());
-    learn(await (await service.fetch("/v1/users/ada/memories?limit=1")).text());
+      learn(await (await ask(path)).text());
+    learn(await (await ask("/v1/users/ada/memories?limit=1")).text());
     for (const user of ["ada", "ben"])
-      await service.post(`/v1/users/${user}/memories`, { text: `Memory ${conversation}` });
-    await service.post("/v1/documents", { name: `${conversation}.md`, text: `Document ${conversation}` });
+      await service.post(`/v1/users/${user}/memories`, { text: `Memory ${conversation}` }, asAdmin);
+    await service.post(
+      "/v1/documents",
+      { name: `${conversation}.md`, text: `Document ${conversation}` },
+      asAdmin,
+    );
+    await service.post("/v1/keys", { name: `Key ${conversation}`, role: "service" }, asAdmin);
   }
-  learn(await (await service.fetch("/v1/documents?limit=1")).text());
+  for (const path of ["/v1/documents?limit=1", "/v1/keys?limit=1"]) learn(await (await ask(path)).text());
 }
 
 test(`${count} requests are answered as the document says`, async () => {

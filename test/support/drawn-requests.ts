@@ -22,9 +22,11 @@ export const placeholders = [
   "known-conversation",
   "known-document",
   "known-memory",
+  "known-key",
   "known-after",
   "known-next-document",
   "known-next-memory",
+  "known-next-key",
   "known-before",
 ] as const;
 export type Placeholder = (typeof placeholders)[number];
@@ -113,13 +115,16 @@ function likely(
   const isTurn = path.startsWith("/v1/turns");
   const isDocument = path.startsWith("/v1/documents");
   const isUser = path.startsWith("/v1/users");
+  const isKey = path.startsWith("/v1/keys");
   const known = isTurn
     ? "known-turn"
     : isDocument
       ? "known-document"
       : isUser
         ? "known-memory"
-        : "known-conversation";
+        : isKey
+          ? "known-key"
+          : "known-conversation";
   const or = (arbitrary: fc.Arbitrary<unknown>, weight = 4) =>
     fc.oneof({ weight, arbitrary }, { weight: 1, arbitrary: drawn });
   // Who is erased takes along what other requests mean to name.
@@ -145,6 +150,7 @@ function likely(
     return isTurn ? own : or(own);
   }
   if (name === "after" && isUser) return fc.constant("known-next-memory");
+  if (name === "after" && isKey) return fc.constant("known-next-key");
   if (name === "after" && isDocument) return fc.constant("known-next-document");
   if (name === "after") return isTurn ? fc.constantFrom("0", "3", "999", "end") : fc.constant("known-after");
   if (name === "before") return fc.constant("known-before");
