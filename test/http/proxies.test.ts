@@ -205,7 +205,7 @@ describe.skipIf(skipsNginx())("behind nginx", () => {
       const { detail } = (await response.json()) as Problem;
       expect([response.status, detail]).toEqual([
         403,
-        `The ${header} header is not of this machine. Without PARLEY_API_KEYS only local programs are served: set it, also behind a proxy.`,
+        `The ${header} header is not of this machine. Without a key only local programs are served: make one, also behind a proxy (parley keys create).`,
       ]);
     }
   });
