@@ -4,7 +4,7 @@ import { type KeyServices, keyRoutes } from "./auth/routes.ts";
 import { type ChatServices, chatRoutes } from "./chat/routes.ts";
 import { type ConversationServices, conversationRoutes } from "./conversations/routes.ts";
 import { type DocumentServices, documentRoutes, takesUpload } from "./documents/routes.ts";
-import { AppError, statusOf } from "./errors.ts";
+import { AppError } from "./errors.ts";
 import { readJsonBody } from "./http/body.ts";
 import { createCors } from "./http/cors.ts";
 import { refuseForeignPages } from "./http/local-only.ts";
@@ -14,7 +14,6 @@ import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { readUpload } from "./http/upload.ts";
-import type { Log } from "./log.ts";
 import { docsRoutes } from "./ops/docs.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
@@ -29,19 +28,18 @@ export interface AppServices
     KeyServices {
   readonly store: Store;
   readonly readiness: Readiness;
-  readonly log: Log;
   /** Whether only programs of this machine are served, because there is no key. */
   readonly isLocalOnly: () => boolean;
   /** Origins whose pages may read answers. */
   readonly corsOrigins: readonly string[];
 }
 
-/** What probes ask: answered under any load. */
-const probe = /^https?:\/\/[^/]*\/(health|ready)(\?|$)/;
+/** What tells how the service is: answered under any load. */
+const probe = /^https?:\/\/[^/]*\/(health|ready|metrics)(\?|$)/;
 
 /** @param requestsOpen counts the requests that are being read, worked on or streamed, the current one included */
 export function createApp(services: AppServices, requestsOpen: () => number = () => 0) {
-  const { log, limits, isLocalOnly, authenticate } = services;
+  const { limits, isLocalOnly, authenticate, requests } = services;
   const cors = createCors(services.corsOrigins);
   const bodyLimits = { bytesMax: limits.bodyBytesMax, secondsMax: limits.bodySecondsMax };
   const uploadLimits = {
@@ -50,7 +48,9 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
   };
   const app = new Elysia({ normalize: false })
     .onRequest(({ request, set }) => {
-      set.headers[requestIdHeader] = requestIdOf(request);
+      const requestId = requestIdOf(request);
+      set.headers[requestIdHeader] = requestId;
+      requests.begin(request, requestId);
       Object.assign(set.headers, securityHeaders, cors.headersFor(request));
       if (isLocalOnly()) refuseForeignPages(request, cors.isNamed);
       const preflight = cors.preflight(request);
@@ -62,10 +62,12 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     })
     .onError({ as: "global" }, ({ error, request, set }) => {
       const fault = toAppError(error, request, () => allowedMethods(app, request));
-      const requestId = requestIdFrom(set);
-      if (statusOf(fault.code) >= 500)
-        log.error({ request_id: requestId, code: fault.code, err: fault.cause }, "request failed");
-      return problemResponse(fault, requestId);
+      requests.failed(request, fault);
+      return problemResponse(fault, requestIdFrom(set));
+    })
+    .onAfterResponse({ as: "global" }, ({ request, route, response, set }) => {
+      const status = response instanceof Response ? response.status : Number(set.status ?? 200);
+      requests.answered(request, route ?? null, status);
     })
     .onParse({ as: "global" }, async ({ request, route }) => {
       // Nothing is read from strangers; the routes that take a body all need a principal.

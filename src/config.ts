@@ -58,6 +58,9 @@ const limitRanges: Partial<Record<keyof Limits, [minimum: number, maximum: numbe
   connectionIdleSeconds: [8, 255],
 };
 
+const logLevels = ["info", "warn", "error"] as const;
+export type LogLevel = (typeof logLevels)[number];
+
 export interface Config {
   readonly host: string;
   readonly port: number;
@@ -79,6 +82,10 @@ export interface Config {
   readonly jwt: JwtConfig | null;
   /** Origins whose pages may read answers, `*` for any; empty for none but the service's own. */
   readonly corsOrigins: readonly string[];
+  /** Lines below it aren't written. */
+  readonly logLevel: LogLevel;
+  /** Whether what is said in turns is logged too. */
+  readonly logContent: boolean;
   readonly limits: Limits;
 }
 
@@ -147,6 +154,11 @@ export function loadConfig(env: Environment = process.env): Config {
   const memory = (read("PARLEY_MEMORY") ?? "on").toLowerCase();
   if (memory !== "on" && memory !== "off") faults.push("PARLEY_MEMORY must be on or off");
 
+  const logLevel = logLevels.find((level) => level === (read("PARLEY_LOG_LEVEL") ?? "info").toLowerCase());
+  if (logLevel === undefined) faults.push(`PARLEY_LOG_LEVEL must be one of ${logLevels.join(", ")}`);
+  const logContent = read("PARLEY_LOG_CONTENT") ?? "0";
+  if (logContent !== "0" && logContent !== "1") faults.push("PARLEY_LOG_CONTENT must be 0 or 1");
+
   const models = readModels(read, url, faults);
   const memoryModel = read("PARLEY_MEMORY_MODEL") ?? (models.length === 0 ? "embedded" : null);
   if (models.length === 0 && memoryModel !== "embedded") {
@@ -169,6 +181,8 @@ export function loadConfig(env: Environment = process.env): Config {
     apiKeys,
     jwt: readJwt(read, faults),
     corsOrigins: parseOrigins(read("PARLEY_CORS_ORIGINS"), faults),
+    logLevel: logLevel ?? "info",
+    logContent: logContent === "1",
     limits: Object.freeze(limits),
   };
   if (faults.length > 0) throw new ConfigError(faults);
@@ -264,6 +278,8 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_SYSTEM_PROMPT", config.systemPrompt],
     ["PARLEY_MEMORY", config.memory ? "on" : "off"],
     ["PARLEY_MEMORY_MODEL", config.memoryModel ?? "(unset)"],
+    ["PARLEY_LOG_LEVEL", config.logLevel],
+    ["PARLEY_LOG_CONTENT", config.logContent ? "1" : "0"],
   ];
   for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
   return lines;

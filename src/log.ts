@@ -1,6 +1,9 @@
-/** One JSON line an event on stdout: ids, durations and outcomes, never content or secrets. */
+/** One line an event on stdout: ids, durations and outcomes, never secrets, and content only where that is asked for. */
 import { writeSync } from "node:fs";
+import { isatty } from "node:tty";
 import { type Logger, pino } from "pino";
+import type { LogLevel } from "./config.ts";
+import { jsonLine, type LineForm, prettyLine } from "./log-line.ts";
 
 export type Log = Pick<Logger, "info" | "warn" | "error">;
 
@@ -21,15 +24,16 @@ class Lines {
   #waiting: Buffer = Buffer.alloc(0);
   #lost = 0;
 
+  constructor(readonly form: LineForm) {}
+
   write(line: string): void {
-    this.#gathered += line;
+    this.#gathered += this.form(line);
     if (this.#gathered.length >= gatheredCharsMax) this.flush();
   }
 
   flush(): void {
     if (this.#gathered === "" && this.#waiting.length === 0) return;
-    const lostBefore =
-      this.#lost === 0 ? "" : `{"level":"warn","event":"log_lines_lost","lines":${this.#lost}}\n`;
+    const lostBefore = this.#lost === 0 ? "" : this.form(linesLost(this.#lost));
     const text = Buffer.concat([this.#waiting, Buffer.from(lostBefore + this.#gathered)]);
     this.#gathered = "";
     this.#lost = 0;
@@ -41,6 +45,9 @@ class Lines {
   }
 }
 
+const linesLost = (lines: number): string =>
+  `${JSON.stringify({ level: "warn", time: new Date().toISOString(), event: "log_lines_lost", lines })}\n`;
+
 /** Writes as much as stdout takes now; how many bytes that is. */
 function writtenOf(bytes: Buffer): number {
   try {
@@ -51,12 +58,14 @@ function writtenOf(bytes: Buffer): number {
   }
 }
 
-export function createLog(): Log {
-  const lines = new Lines();
+/** JSON, or lines for people where stdout is a terminal. @param level less than that isn't written */
+export function createLog(level: LogLevel = "info"): Log {
+  const lines = new Lines(isatty(stdout) ? prettyLine(process.stdout.hasColors?.() ?? false) : jsonLine);
   setInterval(() => lines.flush(), flushMs).unref();
   process.on("exit", () => lines.flush());
   return pino(
     {
+      level,
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (level) => ({ level }) },

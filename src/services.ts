@@ -5,12 +5,14 @@ import { type Credentials, createAuthenticate, isOpen } from "./auth/authenticat
 import { KnownKeys } from "./auth/known-keys.ts";
 import { OpenViews } from "./auth/open-views.ts";
 import { UserTokens } from "./auth/user-tokens.ts";
+import { logTurn } from "./chat/ended-turn.ts";
 import { SystemPrompt } from "./chat/prompt.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
 import { type Config, ConfigError, isLoopback } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
+import { Requests } from "./http/requests.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -62,6 +64,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const model = createModel(config, log);
   const memory = createMemory(config, model, store, log);
   const questions = embedding && new Questions(openAiEmbeddings(embedding, limits), log);
+  const requests = new Requests(log, () => {});
   const turns = new RunningTurns({
     store,
     model,
@@ -71,6 +74,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     systemPrompt: new SystemPrompt(config.systemPrompt),
     limits,
     questions,
+    onTurnEnd: (ended) => logTurn(log, ended, config.logContent),
   });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
@@ -93,7 +97,8 @@ export async function createServices(config: Config, log: Log): Promise<Services
     memory,
     library,
     tickets: new Tickets(await store.ticketSecret()),
-    authenticate: createAuthenticate(credentials),
+    authenticate: requests.noting(createAuthenticate(credentials)),
+    requests,
     tokens,
     views,
     limits,

@@ -292,6 +292,21 @@ describe("memory", () => {
   });
 });
 
+describe("the log", () => {
+  test("tells what happens, and nothing of what is said", () => {
+    expect(loadConfig({})).toMatchObject({ logLevel: "info", logContent: false });
+    const told = loadConfig({ PARLEY_LOG_LEVEL: "WARN", PARLEY_LOG_CONTENT: "1" });
+    expect(told).toMatchObject({ logLevel: "warn", logContent: true });
+  });
+
+  test("has no other levels, and no other words for yes", () => {
+    expect(faultsOf({ PARLEY_LOG_LEVEL: "loud" })).toEqual([
+      "PARLEY_LOG_LEVEL must be one of info, warn, error",
+    ]);
+    expect(faultsOf({ PARLEY_LOG_CONTENT: "true" })).toEqual(["PARLEY_LOG_CONTENT must be 0 or 1"]);
+  });
+});
+
 describe("the embedding model", () => {
   test("is none unless it is named", () => {
     expect(loadConfig({ OPENAI_API_KEY: "sk-x" }).embedding).toBeNull();
@@ -365,11 +380,13 @@ describe("what is printed", () => {
       "PARLEY_SYSTEM_PROMPT",
       "PARLEY_MEMORY",
       "PARLEY_MEMORY_MODEL",
+      "PARLEY_LOG_LEVEL",
+      "PARLEY_LOG_CONTENT",
     ]) {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      15 + Object.keys(config.limits).length,
+      17 + Object.keys(config.limits).length,
     );
   });
 });

@@ -50,6 +50,8 @@ export class Reply {
   #ended: TurnRecord | null = null;
   #cited: Cited | null = null;
   #receipt: Receipt | null = null;
+  #firstMs: number | null = null;
+  #finishedMs: number | null = null;
   readonly #watchers = new Set<Wake>();
   readonly #awaitingEnd = new Set<() => void>();
 
@@ -90,6 +92,11 @@ export class Reply {
     return this.#receipt;
   }
 
+  /** When its first text came, and when its last had come, by `Date.now()`; null where it hasn't (yet). */
+  get writtenMs(): { first: number | null; finished: number | null } {
+    return { first: this.#firstMs, finished: this.#finishedMs };
+  }
+
   /** Tells what the reply draws on. */
   drawOn({ sources, citations, memories_used, receipt }: Cited & { receipt: Receipt }): void {
     this.#cited = { sources, citations, memories_used };
@@ -99,6 +106,7 @@ export class Reply {
 
   /** Appends in normal form, up to `lengthMax` in all; false where that cut something off. */
   append(raw: string, lengthMax: number): boolean {
+    this.#firstMs ??= Date.now();
     const joined = this.#heldBack === "" ? raw : this.#heldBack + raw;
     const splitsPair = isHighSurrogate(joined.charCodeAt(joined.length - 1));
     this.#heldBack = splitsPair ? joined.slice(-1) : "";
@@ -107,6 +115,7 @@ export class Reply {
 
   /** No more text will come: what waited for its other half becomes U+FFFD. */
   finish(lengthMax: number): void {
+    this.#finishedMs ??= Date.now();
     if (this.#heldBack !== "") this.#push("\ufffd", lengthMax);
     this.#heldBack = "";
   }

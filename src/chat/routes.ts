@@ -7,6 +7,7 @@ import { AppError } from "../errors.ts";
 import { neverIdle } from "../http/idle.ts";
 import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
+import type { Requests } from "../http/requests.ts";
 import { authenticatedRoutes, openRoutes } from "../http/routes.ts";
 import { eventIdFault, type Position, parseEventId, sseHeaders, sseResponse } from "../http/sse.ts";
 import type { Scope } from "../storage/store.ts";
@@ -33,13 +34,27 @@ export interface ChatServices {
   readonly tickets: Tickets;
   readonly authenticate: Authenticate;
   readonly views: OpenViews;
+  readonly requests: Requests;
   readonly limits: Limits;
 }
 
 /** Routes that start turns, and those that read and stop them. */
-export function chatRoutes(prefix: string, { turns, tickets, authenticate, views, limits }: ChatServices) {
-  const start = (principal: Principal, body: ChatRequest, key: string | null): Promise<WatchedTurn> =>
-    turns.start(actingFor(principal, body.user_id).workspace_id, toNewTurn(principal, body, key));
+export function chatRoutes(prefix: string, services: ChatServices) {
+  const { turns, tickets, authenticate, views, requests, limits } = services;
+
+  const start = async (
+    principal: Principal,
+    body: ChatRequest,
+    key: string | null,
+    request: Request,
+  ): Promise<WatchedTurn> => {
+    const watched = await turns.start(actingFor(principal, body.user_id).workspace_id, {
+      ...toNewTurn(principal, body, key),
+      correlation: requests.correlationOf(request),
+    });
+    requests.concerns(request, watched.turn.id);
+    return watched;
+  };
 
   const watch = async (scope: Scope, id: string): Promise<WatchedTurn> =>
     (await turns.watch(scope, id)) ?? unknownTurn();
@@ -55,12 +70,15 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, views
     { request, server, set }: Asked,
   ): Response {
     const requestId = requestIdFrom(set);
+    requests.concerns(request, watched.turn.id);
     if (offset === "end") return new Response(null, { status: 204, headers: { "x-request-id": requestId } });
     const view = views.view(principal, request);
     const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
+    const ended = requests.streaming(request);
     return sseResponse(watched, offset, view.signal, requestId, () => {
       view.close();
       idleAgain();
+      ended();
     });
   }
 
@@ -72,7 +90,8 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, views
     asked: Asked,
   ): Promise<Response> {
     const position = lastEventId(asked.request);
-    if (position === null) return stream(principal, await start(principal, body, key), 0, asked);
+    if (position === null)
+      return stream(principal, await start(principal, body, key, asked.request), 0, asked);
     const scope = actingFor(principal, body.user_id);
     return stream(principal, await watch(scope, position.turn_id), position.offset, asked);
   }
@@ -82,7 +101,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, views
     .post(
       "/chat",
       async ({ principal, body, request, server }) => {
-        const { turn, reply } = await start(principal, body, request.headers.get("idempotency-key"));
+        const { turn, reply } = await start(principal, body, request.headers.get("idempotency-key"), request);
         const view = views.view(principal, request);
         const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
         const ended = await reply.whenEnded(view.signal);
@@ -115,7 +134,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, views
     .post(
       "/turns",
       async ({ principal, body, request, set }) => {
-        const watched = await start(principal, body, request.headers.get("idempotency-key"));
+        const watched = await start(principal, body, request.headers.get("idempotency-key"), request);
         const { id } = watched.turn;
         const { workspace_id } = principal.scope;
         set.status = 202;
@@ -240,7 +259,11 @@ const otherTurnFault = (request: Request) => ({
   message: "must be an event id of this turn",
 });
 
-function toNewTurn(principal: Principal, body: ChatRequest, key: string | null): NewTurn {
+function toNewTurn(
+  principal: Principal,
+  body: ChatRequest,
+  key: string | null,
+): Omit<NewTurn, "correlation"> {
   const { message, user_id, conversation_id, metadata, model, temperature, max_tokens, collections } = body;
   return {
     message,

@@ -2,7 +2,9 @@
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
+import type { Correlation } from "../trace-context.ts";
 import type { ContextServices, TurnContext, TurnInput } from "./context.ts";
+import type { EndedTurn } from "./ended-turn.ts";
 import type { Reply } from "./reply.ts";
 
 /** Why a running turn is aborted; the signal's reason. */
@@ -14,11 +16,17 @@ export interface RunningTurn {
   readonly input: TurnInput;
   readonly options: Omit<ModelRequest, "messages" | "grounding">;
   readonly reply: Reply;
+  /** Of the request that started it. */
+  readonly correlation: Correlation;
+  /** By `Date.now()`. */
+  readonly startedMs: number;
   readonly signal: AbortSignal;
   readonly abort: (reason: AbortReason) => void;
 }
 
 export interface TurnServices extends ContextServices {
+  /** Hears of each turn when its end is committed. */
+  readonly onTurnEnd: (ended: EndedTurn) => void;
   readonly model: Model;
   readonly memory: BackgroundMemory;
   readonly instanceId: string;

@@ -8,6 +8,8 @@ import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { Idempotency, Metadata, Receipt, Scope, TurnRecord } from "../storage/store.ts";
+import type { Correlation } from "../trace-context.ts";
+import { endedTurn } from "./ended-turn.ts";
 import { Reply } from "./reply.ts";
 import type { RunningTurn, TurnServices } from "./running-turn.ts";
 import { runTurn } from "./turn.ts";
@@ -30,6 +32,7 @@ export interface NewTurn {
   max_tokens: number | null;
   use_memory: boolean;
   collections: string[] | null;
+  correlation: Correlation;
   idempotency: Idempotency | null;
 }
 
@@ -41,7 +44,6 @@ export interface WatchedTurn {
 
 interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
-  readonly startedMs: number;
   checkpointedLength: number;
   checkpointedMs: number;
 }
@@ -170,7 +172,7 @@ export class RunningTurns {
 
   async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {
     const { store, model, memory, instanceId } = this.services;
-    const { message, model: requested, temperature, max_tokens, collections, ...rest } = request;
+    const { message, model: requested, temperature, max_tokens, collections, correlation, ...rest } = request;
     const use_memory = request.use_memory && memory.enabled;
     const nowMs = Date.now();
     const message_tokens = countTokens(message);
@@ -205,8 +207,9 @@ export class RunningTurns {
         use_memory,
         collections,
       },
-      options: { model: requested, temperature, max_tokens },
+      options: { model: requested, temperature, max_tokens, trace: correlation.trace },
       reply: new Reply(),
+      correlation,
       signal: controller.signal,
       abort: (reason) => controller.abort(reason),
       startedMs: nowMs,
@@ -219,23 +222,10 @@ export class RunningTurns {
   }
 
   async #run(entry: Entry): Promise<void> {
-    const { turn, reply, startedMs } = entry;
     await runTurn(entry, this.services);
-    this.#entries.delete(turn.id);
+    this.#entries.delete(entry.turn.id);
     this.#settleIdle();
-    const { status, model, usage, error } = reply.ended!;
-    this.services.log.info(
-      {
-        turn_id: turn.id,
-        conversation_id: turn.conversation_id,
-        status,
-        model,
-        ...(error && { code: error.code }),
-        tokens_used: usage.total_tokens,
-        duration_ms: Date.now() - startedMs,
-      },
-      "turn ended",
-    );
+    this.services.onTurnEnd(endedTurn(entry));
   }
 
   /** Checkpoints the replies that are due and ends the turns that take too long. */

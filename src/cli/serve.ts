@@ -24,7 +24,7 @@ Starts the service. Everything is configured by environment variables: see parle
 export async function run(args: string[]): Promise<void> {
   takesNoArguments(args);
   const config = withinItsDescriptors(loadConfig());
-  const log = createLog();
+  const log = createLog(config.logLevel);
   // From now on, so that a signal in the middle of the start ends it in order too.
   const signalled = nextSignal();
   const services = await open(config, log);

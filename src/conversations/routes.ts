@@ -4,6 +4,7 @@ import { toIdempotency } from "../chat/idempotency.ts";
 import type { RunningTurns } from "../chat/running-turns.ts";
 import { AppError } from "../errors.ts";
 import { requestIdFrom } from "../http/request-id.ts";
+import type { Requests } from "../http/requests.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
 import { newId } from "../ids.ts";
 import type { ConversationCursor, ConversationRecord, Scope, Store } from "../storage/store.ts";
@@ -32,9 +33,12 @@ export interface ConversationServices {
   readonly store: Store;
   readonly turns: RunningTurns;
   readonly authenticate: Authenticate;
+  readonly requests: Requests;
 }
 
-export function conversationRoutes(prefix: string, { store, turns, authenticate }: ConversationServices) {
+export function conversationRoutes(prefix: string, services: ConversationServices) {
+  const { store, turns, authenticate, requests } = services;
+
   const find = async (scope: Scope, id: string): Promise<ConversationRecord> =>
     (await store.conversation(scope, id)) ?? unknownConversation();
 
@@ -146,13 +150,13 @@ export function conversationRoutes(prefix: string, { store, turns, authenticate 
     )
     .get(
       "/conversations/:id/export",
-      async ({ principal, params, query, set }) => {
+      async ({ principal, params, query, request, set }) => {
         const found = await find(principal.scope, params.id);
         const markdown = query.format === "markdown";
         const file = markdown
           ? exportMarkdown(store, principal.scope, found)
           : exportJson(store, principal.scope, toConversation(found));
-        return new Response(file as unknown as ReadableStream, {
+        return new Response(requests.streamed(request, file) as unknown as ReadableStream, {
           headers: {
             "content-type": markdown ? "text/markdown; charset=utf-8" : "application/json",
             "content-disposition": `attachment; filename="${found.id}.${markdown ? "md" : "json"}"`,

@@ -8,6 +8,7 @@ import { AppError } from "../errors.ts";
 import { toFaults } from "../http/faults.ts";
 import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
+import type { Requests } from "../http/requests.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
 import type { Upload } from "../http/upload.ts";
 import type { DocumentCursor, DocumentRecord, DocumentScope } from "../storage/document-store.ts";
@@ -41,6 +42,7 @@ export interface DocumentServices {
   /** Null where search is by words alone. */
   readonly questions: Questions | null;
   readonly authenticate: Authenticate;
+  readonly requests: Requests;
 }
 
 const uploadPath = "/documents";
@@ -50,7 +52,7 @@ export const takesUpload = (route: string): boolean => route === uploadPath || r
 
 export function documentRoutes(
   prefix: string,
-  { store, library, questions, authenticate }: DocumentServices,
+  { store, library, questions, authenticate, requests }: DocumentServices,
 ) {
   const find = async (scope: DocumentScope, id: string): Promise<DocumentRecord> =>
     (await store.document(scope, id)) ?? unknownDocument();
@@ -116,9 +118,10 @@ export function documentRoutes(
     )
     .get(
       "/documents/:id/text",
-      async ({ principal, params, set }) => {
+      async ({ principal, params, request, set }) => {
         const { id } = await find(principal.scope, params.id);
-        return new Response(textOf(store, principal.scope, id) as unknown as ReadableStream, {
+        const text = requests.streamed(request, textOf(store, principal.scope, id));
+        return new Response(text as unknown as ReadableStream, {
           headers: { "content-type": "text/plain; charset=utf-8", "x-request-id": requestIdFrom(set) },
         });
       },

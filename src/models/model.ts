@@ -7,6 +7,7 @@
  * kept whole anyway, so there is nobody to wait for, and generators cost several times as much for each token.
  */
 import type { ErrorCode } from "../errors.ts";
+import type { TraceContext } from "../trace-context.ts";
 
 export interface PromptMessage {
   role: "system" | "user" | "assistant";
@@ -55,6 +56,8 @@ export interface ModelRequest {
   max_tokens: number | null;
   /** Asked for where the server knows how to keep to it: the prompt has to say it too, and the reply may be anything. */
   response_format?: ResponseFormat;
+  /** The trace that the request belongs to, which its server is told. */
+  trace?: TraceContext | null;
 }
 
 export type FinishReason = "stop" | "length" | "content_filter";

@@ -11,6 +11,7 @@
 import { APIError } from "openai/error";
 import type { ChatCompletionCreateParamsStreaming } from "openai/resources/chat/completions";
 import type { Limits, ModelTarget } from "../config.ts";
+import { traceHeaders } from "../trace-context.ts";
 import { readChatBody } from "./chat-stream.ts";
 import type { Model, ModelFailure, ModelPiece, ModelRequest } from "./model.ts";
 import { addressOf, createEnvelope, type Envelope, post } from "./openai-request.ts";
@@ -100,9 +101,10 @@ export function openAiCompatible(
   /** The response of a request that was accepted, after leaving out what the server doesn't understand. */
   async function send(envelope: Envelope, request: ModelRequest, signal: AbortSignal): Promise<Response> {
     for (;;) {
+      const more = request.trace ? traceHeaders(request.trace) : {};
       const spoken = { ...dialect };
       try {
-        return await post(envelope, paramsOf(request, target.model, spoken), signal);
+        return await post(envelope, paramsOf(request, target.model, spoken), signal, more);
       } catch (error) {
         const better = learn(spoken, error);
         if (better === null) throw error;

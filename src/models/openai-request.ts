@@ -45,13 +45,19 @@ export async function createEnvelope(target: ModelTarget, path: string): Promise
   return { url, headers: new Headers(req.headers) };
 }
 
-/** @throws APIError for an answer of another status than 2xx, of whose body only the beginning is read */
+/**
+ * @param more headers of this request alone
+ * @throws APIError for an answer of another status than 2xx, of whose body only the beginning is read
+ */
 export async function post(
-  { url, headers }: Envelope,
+  { url, headers: common }: Envelope,
   params: object,
   signal: AbortSignal,
+  more: Readonly<Record<string, string>> = {},
 ): Promise<Response> {
   const body = JSON.stringify(params);
+  const headers = new Headers(common);
+  for (const [name, value] of Object.entries(more)) headers.set(name, value);
   // Bun's own idle limit is off: the limits of time are ours.
   const response = await fetch(url, { method: "POST", headers, body, signal, timeout: false } as RequestInit);
   if (response.ok) return response;

@@ -5,6 +5,7 @@ import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { neverIdle } from "../http/idle.ts";
 import { requestIdFrom } from "../http/request-id.ts";
+import type { Requests } from "../http/requests.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
 import { newId } from "../ids.ts";
 import type { Log } from "../log.ts";
@@ -39,13 +40,14 @@ export interface UserServices {
   readonly turns: RunningTurns;
   readonly memory: BackgroundMemory;
   readonly authenticate: Authenticate;
+  readonly requests: Requests;
   readonly limits: Limits;
   readonly log: Log;
 }
 
 export function userRoutes(
   prefix: string,
-  { store, turns, memory: background, authenticate, limits, log }: UserServices,
+  { store, turns, memory: background, authenticate, requests, limits, log }: UserServices,
 ) {
   const find = async (user: UserScope, id: string): Promise<MemoryRecord> =>
     (await store.memory(user, id)) ?? unknownMemory();
@@ -154,10 +156,10 @@ export function userRoutes(
     )
     .get(
       "/users/:user_id/export",
-      ({ principal, params, set }) => {
+      ({ principal, params, request, set }) => {
         const user = actingFor(principal, params.user_id);
         const file = exportUser(store, user, Math.floor(Date.now() / 1000));
-        return new Response(file as unknown as ReadableStream, {
+        return new Response(requests.streamed(request, file) as unknown as ReadableStream, {
           headers: {
             "content-type": "application/json",
             "content-disposition": 'attachment; filename="user.json"',

@@ -201,8 +201,9 @@ test(`${count} requests are answered as the document says`, async () => {
     { numRuns: Math.ceil(count / atOnce), seed: Math.floor(seededRandom()() * 2 ** 31), endOnFailure: true },
   );
   if (outcome.failed) throw outcome.errorInstance;
-  // Nor is anything of them in the log, but for the models that they asked for, or a fault of ours.
-  const logged = service.logs.map((line) => line.replace(/"model":"(\\.|[^"])*"/, ""));
+  // Nor is anything of them in the log, but for whose turns they were and the models that they asked for, or a fault
+  // of ours.
+  const logged = service.logs.map((line) => line.replace(/"(model|user_id)":"(\\.|[^"])*"/g, ""));
   expect(
     logged.filter((line) => line.includes(marker) || line.includes('"level":"error"')).slice(0, 5),
   ).toEqual([]);
