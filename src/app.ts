@@ -15,6 +15,7 @@ import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.t
 import { securityHeaders } from "./http/security-headers.ts";
 import { readUpload } from "./http/upload.ts";
 import { docsRoutes } from "./ops/docs.ts";
+import { type MetricsServices, metricsRoutes } from "./ops/metrics-routes.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
 import type { Store } from "./storage/store.ts";
@@ -25,7 +26,8 @@ export interface AppServices
     ConversationServices,
     DocumentServices,
     UserServices,
-    KeyServices {
+    KeyServices,
+    MetricsServices {
   readonly store: Store;
   readonly readiness: Readiness;
   /** Whether only programs of this machine are served, because there is no key. */
@@ -80,6 +82,7 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
       if (faults.length > 0) throw invalidRequest(faults);
     })
     .use(opsRoutes(services.readiness))
+    .use(metricsRoutes(services))
     .use(docsRoutes((): InternalRoute[] => app.routes))
     .use(chatRoutes("/v1", services))
     .use(conversationRoutes("/v1", services))

@@ -19,10 +19,15 @@ import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
 import { summariseByModel } from "./memory/summary.ts";
 import { embedded } from "./models/embedded.ts";
 import type { Model } from "./models/model.ts";
+import { type ModelObserver, observedEmbeddings } from "./models/observer.ts";
 import { openAiCompatible } from "./models/openai-compatible.ts";
 import { openAiEmbeddings } from "./models/openai-embeddings.ts";
 import { withRetries } from "./models/retry.ts";
+import { Metrics } from "./ops/metrics.ts";
+import { watchProcess } from "./ops/process-metrics.ts";
+import { watchQueues } from "./ops/queue-metrics.ts";
 import { Readiness } from "./ops/readiness.ts";
+import { timedStore } from "./ops/timed-store.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
@@ -45,13 +50,17 @@ export interface Services extends AppServices {
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
   const { limits, embedding } = config;
-  const store = await openSqliteStore(config.dataDir, {
+  const metrics = new Metrics(
+    config.models.length === 0 ? ["embedded"] : config.models.map(({ model }) => model),
+  );
+  const stored = await openSqliteStore(config.dataDir, {
     writesWaitingMax: limits.writesWaitingMax,
     vectors: embedding !== null,
     onUpgrade(upgrade) {
       if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
     },
   });
+  const store = timedStore(stored, (...call) => metrics.storeCalled(...call));
   const views = new OpenViews();
   const keys = await KnownKeys.open(store, log, (revoked) => views.endDue(revoked, Date.now() / 1000));
   const tokens = config.jwt && new UserTokens(config.jwt);
@@ -61,10 +70,15 @@ export async function createServices(config: Config, log: Log): Promise<Services
     await store.close();
     throw new ConfigError([needsKey(config.host)]);
   }
-  const model = createModel(config, log);
+  const model = createModel(config, log, metrics.modelObserver("chat"));
   const memory = createMemory(config, model, store, log);
-  const questions = embedding && new Questions(openAiEmbeddings(embedding, limits), log);
-  const requests = new Requests(log, () => {});
+  const questions =
+    embedding &&
+    new Questions(
+      observedEmbeddings(openAiEmbeddings(embedding, limits), metrics.modelObserver("embedding")),
+      log,
+    );
+  const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
   const turns = new RunningTurns({
     store,
     model,
@@ -74,7 +88,10 @@ export async function createServices(config: Config, log: Log): Promise<Services
     systemPrompt: new SystemPrompt(config.systemPrompt),
     limits,
     questions,
-    onTurnEnd: (ended) => logTurn(log, ended, config.logContent),
+    onTurnEnd(ended) {
+      logTurn(log, ended, config.logContent);
+      metrics.turnEnded(ended);
+    },
   });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
@@ -89,6 +106,8 @@ export async function createServices(config: Config, log: Log): Promise<Services
   await library.start();
   store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
   const upkeep = questions && new VectorUpkeep({ store, questions, log });
+  const unwatchProcess = watchProcess(metrics);
+  watchQueues(metrics, { store, turns, memory, library, requests });
 
   return {
     store,
@@ -101,6 +120,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     requests,
     tokens,
     views,
+    metrics,
     limits,
     readiness: new Readiness(store),
     log,
@@ -112,6 +132,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     },
     async close() {
       clearInterval(forgetting);
+      unwatchProcess();
       await library.close();
       await upkeep?.stop();
       await keys.close();
@@ -127,11 +148,11 @@ const needsKey = (host: string): string =>
 /** The keys of a data directory, while another process may be serving it. @throws StorageUnusableError */
 export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKeys(dataDir);
 
-function createModel({ models, limits, throughProxy }: Config, log: Log): Model {
+function createModel({ models, limits, throughProxy }: Config, log: Log, observer: ModelObserver): Model {
   if (models.length === 0) return embedded();
   return withRetries(
     models.map((target) => openAiCompatible(target, limits, { throughProxy })),
-    { log },
+    { log, observer },
   );
 }
 

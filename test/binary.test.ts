@@ -8,6 +8,7 @@ import { buildBinary } from "./support/binary.ts";
 import { endlessDocument, source } from "./support/documents.ts";
 import { docxOf, heading, paragraph } from "./support/docx.ts";
 import { startEmbeddingServer } from "./support/embedding-server.ts";
+import { Exposition } from "./support/exposition.ts";
 import { expectNoFetchLimit } from "./support/fetch-limit.ts";
 import { addDocument, search } from "./support/library.ts";
 import { pdfBomb, pdfWith } from "./support/pdf.ts";
@@ -54,6 +55,8 @@ describe("the binary", () => {
     await using service = await startBinary(cwd, { env: { PARLEY_DATA_DIR: "", HOME: cwd } });
     expect(readdirSync(cwd)).toEqual(["data"]);
     expect((await service.get("/ready")).status).toBe(200);
+    const metrics = new Exposition(await (await service.fetch("/metrics")).text());
+    expect(metrics.sum("process_resident_memory_bytes")).toBeGreaterThan(0);
 
     const { status, body } = await service.post<Chat>("/v1/chat", chat);
     expect(status).toBe(200);

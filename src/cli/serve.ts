@@ -101,8 +101,14 @@ function listen(config: Config, services: Services): Listener {
     return server;
   };
   try {
-    listener = new Listener(open, config.port, descriptorsMax(), services.log);
-    return listener;
+    const opened = new Listener(open, config.port, descriptorsMax(), services.log);
+    services.metrics.watch(
+      "parley_http_requests_open",
+      "Requests that are being read, worked on or streamed.",
+      () => opened.requestsOpen,
+    );
+    listener = opened;
+    return opened;
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
       throw new CommandError(`port ${config.port} of ${config.host} is taken: set PORT to another one`);

@@ -73,6 +73,11 @@ export class DocumentLibrary {
 
   constructor(readonly services: LibraryServices) {}
 
+  /** Documents that are processed or wait for that. */
+  get waiting(): number {
+    return this.#running.size;
+  }
+
   /** Takes up what a process that died has left. */
   async start(): Promise<void> {
     for (const revision of await this.services.store.revisionsToProcess()) {

@@ -51,6 +51,11 @@ export class BackgroundMemory {
     if (fold !== null) this.#folding.fold({ workspace_id, user_id }, conversation_id, fold);
   }
 
+  /** How much waits or is under way, by kind. */
+  get waiting(): { memories: number; summaries: number } {
+    return { memories: this.#remembering.waiting, summaries: this.#folding.waiting };
+  }
+
   /** Does nothing more for a user who is erased. */
   forget(user: UserScope): void {
     this.#remembering.forget(user);

@@ -66,6 +66,11 @@ export class Folding {
     }
   }
 
+  /** Conversations whose beginning is being folded, or waits for that. */
+  get waiting(): number {
+    return this.#folds.size;
+  }
+
   /** Ends what is under way; resolves when nothing is. */
   async close(): Promise<void> {
     this.#closing.abort();

@@ -77,6 +77,11 @@ export class Remembering {
     this.#begin();
   }
 
+  /** Turns that wait here or are under way; the store may hold more. */
+  get waiting(): number {
+    return this.#waiting.size + this.#underWay.size;
+  }
+
   /** A user who is erased: the model isn't asked about what they said any more, beyond what it is asked right now. */
   forget(user: UserScope): void {
     const key = keyOf(user);

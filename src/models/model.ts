@@ -114,3 +114,7 @@ export class ModelFailure extends Error {
     this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }
+
+/** Whether any model would refuse the request as well: it is the request that is wrong, not the key or the name. */
+export const blamesRequest = ({ code, upstream }: ModelFailure): boolean =>
+  code === "model_rejected" && ![401, 403, 404].includes(Number(upstream.status));

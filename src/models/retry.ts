@@ -4,10 +4,12 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.ts";
-import { type Model, ModelFailure, type ModelPiece, type ModelRequest } from "./model.ts";
+import { blamesRequest, type Model, ModelFailure, type ModelPiece, type ModelRequest } from "./model.ts";
+import type { ModelObserver } from "./observer.ts";
 
 export interface RetryOptions {
   log: Log;
+  observer?: ModelObserver;
   /** Further attempts at one model. */
   retriesMax?: number;
   /** The wait before the first retry, on top of what a server asks for; it doubles, less up to half by chance. */
@@ -21,7 +23,7 @@ export interface RetryOptions {
  * A reply rejects with the last failure, once no model is left.
  */
 export function withRetries(models: readonly Model[], options: RetryOptions): Model {
-  const { log, retriesMax = 2, backoffMs = 500, retryAfterSecondsMax = 10 } = options;
+  const { log, observer, retriesMax = 2, backoffMs = 500, retryAfterSecondsMax = 10 } = options;
   const configured = models[0]!;
 
   async function reply(
@@ -37,6 +39,8 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
       const named = (piece: ModelPiece) => (index > 0 ? { ...piece, model: model.name } : piece);
       for (let attempt = 1; ; attempt++) {
         let started = false;
+        const startedMs = performance.now();
+        const seconds = (): number => (performance.now() - startedMs) / 1000;
         // Usage that comes before the answer is kept with it: another attempt may write the answer that counts.
         let begin: ModelPiece = {};
         try {
@@ -44,13 +48,20 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
             if (started) return onPiece(piece);
             begin = { ...begin, ...piece };
             started = piece.text !== undefined || piece.finish_reason !== undefined;
-            if (started) onPiece(named(begin));
+            if (!started) return;
+            observer?.answered(seconds());
+            onPiece(named(begin));
           });
-          if (!started) onPiece(named(begin));
+          if (!started) {
+            observer?.answered(seconds());
+            onPiece(named(begin));
+          }
           return;
         } catch (error) {
           if (!(error instanceof ModelFailure)) throw error;
           const waitMs = started ? null : waitBefore(error, attempt);
+          const fallsBack = waitMs === null && !started && !last && !blamesRequest(error);
+          observer?.failed(error, seconds(), waitMs !== null ? "retry" : fallsBack ? "fallback" : "none");
           log.warn(
             {
               event: "model_attempt_failed",
@@ -63,7 +74,7 @@ export function withRetries(models: readonly Model[], options: RetryOptions): Mo
             "model attempt failed",
           );
           if (waitMs === null) {
-            if (!started && !last && !isFinal(error)) break;
+            if (fallsBack) break;
             if (!started) onPiece(begin);
             throw error;
           }
@@ -99,7 +110,3 @@ function isTransient({ code, upstream }: ModelFailure): boolean {
   // A server's own 500 and 504; not our timers, and not an answer that makes no sense.
   return (code === "model_bad_response" || code === "model_timeout") && Number(upstream.status) >= 500;
 }
-
-/** Whether another model would refuse the request as well: it is the request that is wrong, not the key or the name. */
-const isFinal = ({ code, upstream }: ModelFailure): boolean =>
-  code === "model_rejected" && ![401, 403, 404].includes(Number(upstream.status));

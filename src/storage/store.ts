@@ -282,6 +282,8 @@ export interface Store extends MemoryStore, DocumentStore, VectorStore, KeyStore
   deleteIdempotencyKeys(before: number): Promise<void>;
   /** The secret that signs stream tickets, the same on every instance. */
   ticketSecret(): Promise<string>;
+  /** How many calls wait for the storage or are under way there, by queue. */
+  waiting(): Readonly<Record<string, number>>;
   /** Resolves when a write went through. */
   check(): Promise<void>;
   close(): Promise<void>;

@@ -272,6 +272,7 @@ describe("what is documented is what is answered", () => {
     for (const [id, path] of Object.entries({
       health: "/health",
       ready: "/ready",
+      metrics: "/metrics",
       docs: "/docs",
       openapi: "/openapi.json",
     }))

@@ -193,6 +193,7 @@ export async function openSqliteStore(
     resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
     ticketSecret: () => readHere(() => reads.setting("ticket_secret")),
+    waiting: () => ({ writer: writer.waiting, reader: reader.waiting, recaller: recaller.waiting }),
     check: () => writer.call("check", Date.now()),
     async close() {
       await writer.close();

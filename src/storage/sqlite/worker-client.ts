@@ -47,6 +47,11 @@ export class WorkerClient<Ops extends Operations> {
     return this.#ready.promise;
   }
 
+  /** Calls that have no answer yet. */
+  get waiting(): number {
+    return this.#queue.length + this.#laterQueue.length + this.#underWay.length;
+  }
+
   /** @throws overloaded when the queue is full, and whatever the operation throws */
   call<Name extends keyof Ops & string>(
     operation: Name,
