@@ -24,9 +24,10 @@ import { openAiCompatible } from "./models/openai-compatible.ts";
 import { openAiEmbeddings } from "./models/openai-embeddings.ts";
 import { withRetries } from "./models/retry.ts";
 import { Metrics } from "./ops/metrics.ts";
+import { ModelHealth } from "./ops/model-health.ts";
 import { watchProcess } from "./ops/process-metrics.ts";
 import { watchQueues } from "./ops/queue-metrics.ts";
-import { Readiness } from "./ops/readiness.ts";
+import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
@@ -70,14 +71,12 @@ export async function createServices(config: Config, log: Log): Promise<Services
     await store.close();
     throw new ConfigError([needsKey(config.host)]);
   }
-  const model = createModel(config, log, metrics.modelObserver("chat"));
+  const modelHealth = new ModelHealth(metrics.modelObserver("chat"));
+  const embeddingHealth = new ModelHealth(metrics.modelObserver("embedding"));
+  const model = createModel(config, log, modelHealth);
   const memory = createMemory(config, model, store, log);
   const questions =
-    embedding &&
-    new Questions(
-      observedEmbeddings(openAiEmbeddings(embedding, limits), metrics.modelObserver("embedding")),
-      log,
-    );
+    embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
   const turns = new RunningTurns({
     store,
@@ -107,6 +106,9 @@ export async function createServices(config: Config, log: Log): Promise<Services
   store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
   const upkeep = questions && new VectorUpkeep({ store, questions, log });
   const unwatchProcess = watchProcess(metrics);
+  metrics.watch("parley_disk_available_bytes", "Room for the data directory.", () =>
+    diskBytesAvailable(config.dataDir),
+  );
   watchQueues(metrics, { store, turns, memory, library, requests });
 
   return {
@@ -122,7 +124,13 @@ export async function createServices(config: Config, log: Log): Promise<Services
     views,
     metrics,
     limits,
-    readiness: new Readiness(store),
+    readiness: new Readiness({
+      store,
+      dataDir: config.dataDir,
+      background: memory,
+      model: config.models.length === 0 ? null : modelHealth,
+      embedding: embedding && embeddingHealth,
+    }),
     log,
     isLocalOnly: () => isOpen(credentials),
     corsOrigins: config.corsOrigins,

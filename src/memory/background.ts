@@ -56,6 +56,11 @@ export class BackgroundMemory {
     return { memories: this.#remembering.waiting, summaries: this.#folding.waiting };
   }
 
+  /** Whether turns end faster than their memories are drawn and their conversations folded. */
+  get isBehind(): boolean {
+    return this.#remembering.isBehind || this.#folding.isBehind;
+  }
+
   /** Does nothing more for a user who is erased. */
   forget(user: UserScope): void {
     this.#remembering.forget(user);

@@ -71,6 +71,11 @@ export class Folding {
     return this.#folds.size;
   }
 
+  /** Whether nothing more is folded before it is urgent. */
+  get isBehind(): boolean {
+    return this.#folds.size >= foldsMax;
+  }
+
   /** Ends what is under way; resolves when nothing is. */
   async close(): Promise<void> {
     this.#closing.abort();

@@ -82,6 +82,11 @@ export class Remembering {
     return this.#waiting.size + this.#underWay.size;
   }
 
+  /** Whether turns wait in the store alone, because there was no room here. */
+  get isBehind(): boolean {
+    return this.#overflowed;
+  }
+
   /** A user who is erased: the model isn't asked about what they said any more, beyond what it is asked right now. */
   forget(user: UserScope): void {
     const key = keyOf(user);

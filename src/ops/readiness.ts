@@ -1,26 +1,55 @@
-/** Whether this instance should get requests. */
+/**
+ * Whether this instance should get requests, and how its parts are. Only what no other instance could do better decides:
+ * that it serves, and that it can store. A model that is down is down for every instance; turns then fail with its code,
+ * while conversations, documents and running streams go on. Little room on the disk and work that lags are told before
+ * they hurt.
+ */
+import { statfs } from "node:fs/promises";
 import type { Store } from "../storage/store.ts";
+import type { ModelHealth } from "./model-health.ts";
 
-/** Storage is asked at most this often, however often the probes come. */
+/** Storage and disk are asked at most this often, however often the probes come. */
 const checkedEveryMs = 1_000;
 const checkMsMax = 5_000;
+const diskBytesMin = 64 * 1024 * 1024;
 
 export interface Check {
-  status: "ok" | "failed";
+  status: "ok" | "failed" | "unknown";
+  /** How long the check took; of a model, how long its last answer took to begin. */
   latency_ms: number;
 }
 
 export interface ReadinessReport {
   status: "ready" | "not_ready";
-  checks: { serving: Check; storage: Check };
+  checks: {
+    serving: Check;
+    storage: Check;
+    disk: Check;
+    background: Check;
+    model: Check;
+    /** Only where search is by vectors too. */
+    embedding?: Check;
+  };
 }
+
+export interface ReadinessParts {
+  readonly store: Pick<Store, "check">;
+  readonly dataDir: string;
+  readonly background: { readonly isBehind: boolean };
+  /** Null where it needs no server, and so can't fail. */
+  readonly model: ModelHealth | null;
+  readonly embedding: ModelHealth | null;
+}
+
+const fine: Check = { status: "ok", latency_ms: 0 };
+const failed: Check = { status: "failed", latency_ms: 0 };
 
 export class Readiness {
   #serving = true;
-  #storage: Promise<Check> | null = null;
+  #checked: Promise<{ storage: Check; disk: Check }> | null = null;
   #checkedMs = 0;
 
-  constructor(readonly store: Store) {}
+  constructor(readonly parts: ReadinessParts) {}
 
   /** From now on this instance isn't ready: it is about to shut down. */
   stopServing(): void {
@@ -28,27 +57,53 @@ export class Readiness {
   }
 
   async read(): Promise<ReadinessReport> {
+    const { background, model, embedding } = this.parts;
     const nowMs = Date.now();
-    if (this.#storage === null || nowMs - this.#checkedMs >= checkedEveryMs) {
+    if (this.#checked === null || nowMs - this.#checkedMs >= checkedEveryMs) {
       this.#checkedMs = nowMs;
-      this.#storage = checkStorage(this.store);
+      this.#checked = this.#check();
     }
-    const storage = await this.#storage;
-    const serving: Check = { status: this.#serving ? "ok" : "failed", latency_ms: 0 };
+    const { storage, disk } = await this.#checked;
+    const serving = this.#serving ? fine : failed;
     const ready = serving.status === "ok" && storage.status === "ok";
-    return { status: ready ? "ready" : "not_ready", checks: { serving, storage } };
+    return {
+      status: ready ? "ready" : "not_ready",
+      checks: {
+        serving,
+        storage,
+        disk,
+        background: background.isBehind ? failed : fine,
+        model: model?.check ?? fine,
+        ...(embedding !== null && { embedding: embedding.check }),
+      },
+    };
+  }
+
+  async #check(): Promise<{ storage: Check; disk: Check }> {
+    const { store, dataDir } = this.parts;
+    const [storage, disk] = await Promise.all([
+      timed(async () => {
+        await store.check();
+        return true;
+      }),
+      timed(async () => (await diskBytesAvailable(dataDir)) >= diskBytesMin),
+    ]);
+    return { storage, disk };
   }
 }
 
-async function checkStorage(store: Store): Promise<Check> {
+/** Bytes that this process may still write there. @throws where the system doesn't tell */
+export async function diskBytesAvailable(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}
+
+/** A check that throws, says no or takes too long has failed. */
+async function timed(check: () => Promise<boolean>): Promise<Check> {
   const startedMs = performance.now();
   const tooSlow = Promise.withResolvers<boolean>();
   const timer = setTimeout(() => tooSlow.resolve(false), checkMsMax);
-  const written = store.check().then(
-    () => true,
-    () => false,
-  );
-  const ok = await Promise.race([written, tooSlow.promise]);
+  const ok = await Promise.race([check().catch(() => false), tooSlow.promise]);
   clearTimeout(timer);
   return {
     status: ok ? "ok" : "failed",

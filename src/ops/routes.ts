@@ -14,8 +14,13 @@ const health = strictObject(
 
 const check = strictObject(
   {
-    status: t.UnionEnum(["ok", "failed"]),
-    latency_ms: t.Number({ minimum: 0, description: "How long the check took." }),
+    status: t.UnionEnum(["ok", "failed", "unknown"], {
+      description: "`unknown`: a model that wasn't asked for anything yet.",
+    }),
+    latency_ms: t.Number({
+      minimum: 0,
+      description: "How long the check took; of a model, how long its last answer took to begin.",
+    }),
   },
   { title: "Check" },
 );
@@ -23,14 +28,26 @@ const check = strictObject(
 const readiness = strictObject(
   {
     status: t.UnionEnum(["ready", "not_ready"]),
-    checks: strictObject({ serving: check, storage: check }),
+    checks: strictObject({
+      serving: check,
+      storage: check,
+      disk: check,
+      background: check,
+      model: check,
+      embedding: t.Optional(check),
+    }),
   },
   { title: "Readiness" },
 );
 
 const tag = "Operations";
 const problems: ErrorCode[] = ["invalid_request", "forbidden", "internal"];
-const serving = { status: "ok", latency_ms: 0 };
+const fine = { status: "ok", latency_ms: 0 };
+const others = {
+  disk: { status: "ok", latency_ms: 0.2 },
+  background: fine,
+  model: { status: "ok", latency_ms: 412.5 },
+};
 
 export function opsRoutes(state: Readiness) {
   return openRoutes()
@@ -59,16 +76,17 @@ export function opsRoutes(state: Readiness) {
           tag,
           id: "ready",
           summary: "Readiness",
-          description: "Whether this instance should get requests: it isn't shutting down, and it can store.",
+          description:
+            "Whether this instance should get requests: it isn't shutting down (`serving`), and it can store (`storage`). The other checks decide nothing. `disk`: 64 MiB are free. `background`: memories and summaries keep up with turns. `model`, `embedding`: the last request to it was answered; nothing is asked for this check.",
           security: [],
           answers: {
             200: json("Ready.", {
               status: "ready",
-              checks: { serving, storage: { status: "ok", latency_ms: 1.3 } },
+              checks: { serving: fine, storage: { status: "ok", latency_ms: 1.3 }, ...others },
             }),
             503: json("Not ready: send requests elsewhere.", {
               status: "not_ready",
-              checks: { serving, storage: { status: "failed", latency_ms: 5000 } },
+              checks: { serving: fine, storage: { status: "failed", latency_ms: 5000 }, ...others },
             }),
           },
           problems,
