@@ -285,7 +285,8 @@ export function describeConfig(config: Config): [variable: string, value: string
   return lines;
 }
 
-const describeTarget = ({ model, baseUrl }: ModelTarget): string =>
+/** A model and where it is served, without secrets. */
+export const describeTarget = ({ model, baseUrl }: ModelTarget): string =>
   baseUrl === null ? model : `${model}@${withoutSecrets(baseUrl)}`;
 
 /** An address without its user info and query, where some gateways keep keys. */
@@ -304,18 +305,28 @@ export function runAsInProduction(): void {
   process.env.NODE_ENV = "production";
 }
 
+const fetchLimitVariable = "BUN_CONFIG_MAX_HTTP_REQUESTS";
+const fetchesByDefault = 256;
+const fetchesLifted = 65_535;
+
 /**
  * Bun's `fetch` runs 256 requests at once and queues the rest, and reads its limit only when the process starts:
  * restarts this process in place, once, with the limit raised. Pid, arguments and open files stay the same.
  */
 export function liftFetchLimit(): void {
-  const variable = "BUN_CONFIG_MAX_HTTP_REQUESTS";
-  if (process.env[variable] !== undefined || process.execve === undefined) return;
+  if (process.env[fetchLimitVariable] !== undefined || process.execve === undefined) return;
   const script = Bun.isStandaloneExecutable ? [] : [...process.execArgv, process.argv[1]!];
   process.execve(process.execPath, [process.execPath, ...script, ...process.argv.slice(2)], {
     ...process.env,
-    [variable]: "65535",
+    [fetchLimitVariable]: String(fetchesLifted),
   });
+}
+
+/** How many `fetch`es a service of this environment runs at once, and whether that is set by hand. */
+export function fetchLimit(env: Environment = process.env): { max: number; isSet: boolean } {
+  const set = env[fetchLimitVariable];
+  if (set !== undefined) return { max: Number(set) || fetchesByDefault, isSet: true };
+  return { max: process.execve === undefined ? fetchesByDefault : fetchesLifted, isSet: false };
 }
 
 /**

@@ -14,6 +14,7 @@ const commands: Record<string, () => Promise<Command>> = {
   ingest: () => import("./cli/ingest.ts"),
   keys: () => import("./cli/keys.ts"),
   health: () => import("./cli/health.ts"),
+  doctor: () => import("./cli/doctor.ts"),
   config: () => import("./cli/config.ts"),
   version: () => import("./cli/version.ts"),
   extract: () => import("./cli/extract.ts"),
@@ -26,6 +27,7 @@ const help = `parley: a chatbot backend
   parley ingest      add files and folders to a service's documents
   parley keys        make, list and revoke keys
   parley health      ask whether a service is healthy
+  parley doctor      find what is wrong, and what to do about it
   parley config      print the configuration that is in force
   parley version     print the version
 

@@ -29,6 +29,7 @@ import { watchProcess } from "./ops/process-metrics.ts";
 import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
+import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
@@ -155,6 +156,15 @@ const needsKey = (host: string): string =>
 
 /** The keys of a data directory, while another process may be serving it. @throws StorageUnusableError */
 export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKeys(dataDir);
+
+/** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
+export function createParts({ models, embedding, limits, throughProxy, dataDir }: Config) {
+  return {
+    models: models.map((target) => ({ target, model: openAiCompatible(target, limits, { throughProxy }) })),
+    embedding: embedding && { target: embedding, model: openAiEmbeddings(embedding, limits) },
+    inspectStorage: () => inspectDatabase(dataDir),
+  };
+}
 
 function createModel({ models, limits, throughProxy }: Config, log: Log, observer: ModelObserver): Model {
   if (models.length === 0) return embedded();

@@ -199,6 +199,19 @@ describe("the binary", () => {
     expect(readdirSync(plain.dataDir)).not.toContain("vec0.so");
   });
 
+  test("examines what it needs, beside a service", async () => {
+    await using service = await startBinary(emptyDirectory());
+    const doctor = Bun.spawn([binary, "doctor"], {
+      cwd: emptyDirectory(),
+      env: { PARLEY_DATA_DIR: service.dataDir },
+      stdout: "pipe",
+    });
+    const said = await new Response(doctor.stdout).text();
+    expect(said).toMatch(/^ok +database +it is whole/m);
+    expect(said).toMatch(/^ok +lock +a running service holds the data directory$/m);
+    expect(await doctor.exited).toBe(0);
+  });
+
   test("is restarted in place, as the same process", async () => {
     await using service = await startBinary(emptyDirectory());
     expect((JSON.parse(service.logs[0]!) as { pid: number }).pid).toBe(service.pid);

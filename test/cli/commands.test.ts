@@ -10,7 +10,7 @@ describe("the command line", () => {
     const { exitCode, stdout } = await runParley(["--help"], plain);
     expect(exitCode).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}parley \[?(\w+)\]? /gm)].map(([, name]) => name!);
-    expect(commands).toEqual(["serve", "chat", "ingest", "keys", "health", "config", "version"]);
+    expect(commands).toEqual(["serve", "chat", "ingest", "keys", "health", "doctor", "config", "version"]);
     for (const name of commands) {
       const { exitCode, stdout } = await runParley([name, "--help"], plain);
       expect({ name, exitCode }).toEqual({ name, exitCode: 0 });
