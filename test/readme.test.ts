@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../package.json";
+import { Exposition } from "./support/exposition.ts";
 import { programPath, skipsWithout } from "./support/needs.ts";
 import { runParley, type Service, startService, temporaryDirectory } from "./support/service.ts";
 
@@ -95,13 +96,13 @@ describe("the README", () => {
     }
   });
 
-  test.skipIf(skipsShell()).each(["Memory", "Documents", "Who may do what"])(
+  test.skipIf(skipsShell()).each(["Memory", "Documents", "Who may do what", "Operations"])(
     "shows commands that do as shown: %s",
     async (title) => {
       const env = title === "Who may do what" ? { PARLEY_JWT_SECRET: "0123456789abcdef".repeat(4) } : {};
       await using service = await startService({ env });
       const examples = examplesIn(section(title));
-      expect(examples.length).toBeGreaterThan(1);
+      expect(examples.length).toBeGreaterThan(0);
       expect(await printedBy(examples, service)).toEqual(examples.map(({ output }) => output));
     },
   );
@@ -127,6 +128,25 @@ describe("the README", () => {
       expect({ name, shown }).toEqual({ name, shown: own.replace(join(root, "data"), "./data") });
     }
     expect([...rows.keys()].toSorted()).toEqual(defaults.map(([name]) => name).toSorted());
+  });
+
+  test("lists every metric, with its labels", async () => {
+    await using service = await startService();
+    await service.post("/v1/chat", { user_id: "ada", message: "Hello" });
+    const { families } = new Exposition(await (await service.fetch("/metrics")).text());
+    const rows = section("Operations").match(/^\| `(parley|process)_.*$/gm) ?? [];
+    const listed = rows.flatMap((row) => {
+      const [, names = "", labels = ""] = row.split("|");
+      const inCode = (text: string): string[] => [...text.matchAll(/`([a-z_]+)`/g)].map(([, word]) => word!);
+      return inCode(names).map((name) => ({ name, labels: inCode(labels.replace(/\(.*?\)/g, "")) }));
+    });
+    expect(listed.map(({ name }) => name).toSorted()).toEqual([...families.keys()].toSorted());
+    for (const { name, labels } of listed) {
+      const [sample] = families.get(name)!.samples;
+      if (sample === undefined) continue;
+      const { le: _, ...own } = sample.labels;
+      expect({ name, labels: labels.toSorted() }).toEqual({ name, labels: Object.keys(own).toSorted() });
+    }
   });
 
   test("lists every route that the service documents, and no other", async () => {

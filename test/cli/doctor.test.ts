@@ -356,6 +356,17 @@ describe.skipIf(skipsNginx())("of a service behind nginx it tells", () => {
     await expectNothingLeft();
   });
 
+  test("that it is held back until there is a bufferful, though the turn still runs", async () => {
+    const data = JSON.stringify({ choices: [{ index: 0, delta: { content: "word ".repeat(20_000) } }] });
+    model.default((scripted) => scripted.raw([`data: ${data}\n\n`], { hang: true }));
+    const found = await examine(["--url", nginx.urls.holding]);
+    expect(findingOf(found, "stream")).toMatchObject({
+      status: "failed",
+      detail: "it is held back on its way: 8 times its start came only together with what follows it",
+    });
+    await expectNothingLeft();
+  });
+
   test("that it is held back for as long as the model is silent, and stops that turn", async () => {
     model.default((scripted) => scripted.silence());
     const found = await examine(["--url", nginx.urls.holding, "--timeout", "2"]);

@@ -96,11 +96,13 @@ async function tryStream(ask: Ask, secondsMax: number): Promise<Attempt> {
     if (!response.ok) throw new Error(`the service answered with status ${response.status}`);
     ({ headers } = response);
     for await (const chunk of response.body ?? []) {
-      parser.feed(decoder.decode(chunk, { stream: true }));
+      const text = decoder.decode(chunk, { stream: true });
+      parser.feed(text);
       if (begun || events.length === 0) continue;
       begun = true;
       timer.refresh();
-      const isAlone = events.length === 1;
+      // A part of the next event would show that a buffer was full.
+      const isAlone = events.length === 1 && text.endsWith("\n\n");
       isProven = (await stopTurn(ask, dataOf(events[0]).turn_id)) && isAlone;
     }
   } catch (error) {
