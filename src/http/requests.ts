@@ -23,7 +23,9 @@ interface OpenRequest extends Correlation {
   turn_id: string | null;
   route: string | null;
   status: number;
-  streaming: boolean;
+  /** Whether its handler is done. */
+  isAnswered: boolean;
+  isStreaming: boolean;
 }
 
 /** Asked every few seconds, by machines. */
@@ -56,7 +58,8 @@ export class Requests {
       turn_id: null,
       route: null,
       status: 200,
-      streaming: false,
+      isAnswered: false,
+      isStreaming: false,
     });
   }
 
@@ -93,28 +96,26 @@ export class Requests {
     if (open === undefined) return;
     open.route = route;
     open.status = status;
-    if (!open.streaming) this.#end(request, open);
+    open.isAnswered = true;
+    if (!open.isStreaming) this.#end(request, open);
   }
 
   /**
-   * The response is a stream, until the returned function is called or the client has gone: a generator that is never
-   * begun has no `finally`.
+   * The response is a stream, until the returned function is called: in the `finally` of its generator, which a client
+   * that has gone already doesn't even begin.
    */
   streaming(request: Request): () => void {
     const open = this.#open.get(request);
     // HEAD has no body.
-    if (open === undefined || request.method === "HEAD") return () => {};
-    open.streaming = true;
+    if (open === undefined || request.method === "HEAD" || request.signal.aborted) return () => {};
+    open.isStreaming = true;
     this.#streams++;
-    const end = (): void => {
-      if (!open.streaming) return;
-      open.streaming = false;
+    return () => {
+      if (!open.isStreaming) return;
+      open.isStreaming = false;
       this.#streams--;
-      request.signal.removeEventListener("abort", end);
-      this.#end(request, open);
+      if (open.isAnswered) this.#end(request, open);
     };
-    request.signal.addEventListener("abort", end);
-    return end;
   }
 
   /** The pieces of a streamed response, whose end is the request's. */

@@ -204,13 +204,13 @@ describe("of the database it tells", () => {
     again.close();
   });
 
-  test("that it is broken", async () => {
+  test.each([
+    ["in one page of its middle", (size: number) => Math.floor((size * 3) / 4 / 4096) * 4096, 4096],
+    ["at its beginning, so that it can't be read at all", () => 0, 100],
+  ])("that it is broken %s", async (_, placeIn, length) => {
     const path = join(dataDir, "parley.db");
     const file = openSync(path, "r+");
-    const { size } = statSync(path);
-    // All but its beginning, where the schema is.
-    const from = Math.floor(size / 2);
-    writeSync(file, Buffer.alloc(size - from, 0xa5), 0, size - from, from);
+    writeSync(file, Buffer.alloc(length, 0xa5), 0, length, placeIn(statSync(path).size));
     closeSync(file);
     const found = await examine([], env());
     expect(found.exitCode).toBe(1);
@@ -420,6 +420,23 @@ describe.skipIf(skipsNginx())("of a service behind nginx it tells", () => {
   });
 });
 
+/** A stream, whose beginning up to its first token comes as one. */
+function untilToken(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  let gathered: Uint8Array[] | null = [];
+  return body.pipeThrough(
+    new TransformStream({
+      transform(chunk, controller) {
+        if (gathered === null) return controller.enqueue(chunk);
+        gathered.push(chunk);
+        const all = Buffer.concat(gathered);
+        if (!all.includes('{"token":')) return;
+        gathered = null;
+        controller.enqueue(all);
+      },
+    }),
+  );
+}
+
 describe("of a service it tells", () => {
   test("that a key is needed, and takes the first of PARLEY_API_KEYS", async () => {
     const key = "a-key-for-the-doctor";
@@ -437,6 +454,29 @@ describe("of a service it tells", () => {
     expect(findingOf(found, "access").status).toBe("ok");
     expect(findingOf(found, "stream").status).toBe("ok");
     expect(JSON.stringify(found)).not.toContain(key);
+    await model.close();
+  });
+
+  test("that what is said one after the other arrives together, though whole", async () => {
+    const model = startModelServer();
+    await using service = await startService({ model });
+    const data = JSON.stringify({ choices: [{ index: 0, delta: { content: "word" } }] });
+    model.default((scripted) => scripted.raw([`data: ${data}\n\n`], { hang: true }));
+    const gathering = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      async fetch(request) {
+        const { pathname, search } = new URL(request.url);
+        const passed = await fetch(service.url + pathname + search, request);
+        if (!pathname.endsWith("/chat/stream")) return passed;
+        return new Response(untilToken(passed.body!), { headers: passed.headers });
+      },
+    });
+    const found = await examine(["--url", `http://127.0.0.1:${gathering.port}`]);
+    expect(findingOf(found, "stream").detail).toBe(
+      "it is held back on its way: 8 times its start came only together with what follows it",
+    );
+    await gathering.stop(true);
     await model.close();
   });
 

@@ -5,10 +5,12 @@ import type { Principal } from "../../src/auth/principal.ts";
 import type { ChatResponse } from "../../src/chat/schema.ts";
 import { loadConfig } from "../../src/config.ts";
 import type { Problem } from "../../src/http/problem.ts";
+import { Metrics } from "../../src/ops/metrics.ts";
 import { createServices } from "../../src/services.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { Exposition } from "../support/exposition.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
+import { connect } from "../support/raw-client.ts";
 import {
   type Service,
   startService,
@@ -17,8 +19,9 @@ import {
   testMsMax,
   until,
 } from "../support/service.ts";
+import { skipsSmallDisk, smallDisk } from "../support/small-disk.ts";
 import { sseEvents } from "../support/sse.ts";
-import { holdTurn, startTurn, untilEnded, wholeTurn } from "../support/turns.ts";
+import { endedTurn, holdTurn, startTurn, untilEnded, wholeTurn } from "../support/turns.ts";
 
 setDefaultTimeout(testMsMax);
 
@@ -129,7 +132,7 @@ describe("what is counted", () => {
       `/v1/chat/stream?${new URLSearchParams({ user_id: "ada", message: "Hello" })}`,
     );
     const events = sseEvents(stream);
-    await events.next();
+    const { value: started } = await events.next();
     const route = "/v1/chat/stream";
     const running = await scrape(service);
     expect(counted(running, { route })).toBe(0);
@@ -137,6 +140,10 @@ describe("what is counted", () => {
     expect(running.sum("parley_turns_running")).toBe(1);
     // This one and the stream.
     expect(running.sum("parley_http_requests_open")).toBe(2);
+    // A refusal is an answer of the storage, and no failure.
+    const { conversation_id } = JSON.parse(started!.data) as { conversation_id: string };
+    const refused = await service.post("/v1/turns", { user_id: "ada", message: "Hello", conversation_id });
+    expect(refused.status).toBe(409);
     held.finish();
     for await (const _ of events);
     const found = await scrapeUntil(
@@ -146,6 +153,7 @@ describe("what is counted", () => {
     );
     expect(found.sum("parley_http_streams_open")).toBe(0);
     expect(found.sum("parley_turns_running")).toBe(0);
+    expect(found.samples("parley_store_errors_total")).toEqual([]);
     const conversations = { route: "/v1/conversations" };
     expect(counted(found, { ...conversations, method: "GET", status: "2xx" })).toBe(3);
     expect(counted(found, { ...conversations, method: "HEAD", status: "2xx" })).toBe(1);
@@ -166,6 +174,31 @@ describe("what is counted", () => {
     await scrapeUntil(service, "no stream is open", (found) => found.sum("parley_http_streams_open") === 0);
     held.finish();
     await untilEnded(service, turn.id);
+  });
+
+  test("of streams whose clients leave before they have begun is their end too", async () => {
+    model.default((scripted) => scripted.reply(["fine"]));
+    const before = await scrape(service);
+    const body = JSON.stringify({ user_id: "ada", message: "Hello" });
+    const head = `host: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
+    for (let n = 0; n < 40; n++) {
+      const connection = await connect(service.port);
+      connection.write(`POST /chat/stream HTTP/1.1\r\n${head}\r\n\r\n${body}`);
+      await Bun.sleep(n % 8);
+      connection.close();
+    }
+    const since = (found: Exposition, name: string, labels: Record<string, string> = {}): number =>
+      found.sum(name, labels) - before.sum(name, labels);
+    await scrapeUntil(
+      service,
+      "no stream is open, and each turn has its request",
+      (found) =>
+        found.sum("parley_http_streams_open") === 0 &&
+        found.sum("parley_turns_running") === 0 &&
+        since(found, "parley_turns_total") > 0 &&
+        since(found, "parley_turns_total") ===
+          since(found, "parley_http_requests_total", { route: "/chat/stream" }),
+    );
   });
 
   test("of failing models is each attempt, with its code, and what was done about it", async () => {
@@ -227,6 +260,38 @@ test("fallbacks are counted, and so is what an embedding model fails at", async 
   await embedding.close();
 });
 
+test("what a turn costs is counted where its model has a price, and tokens of any kind", async () => {
+  const metrics = new Metrics(["priced"]);
+  const ended = {
+    turn: { ...endedTurn("text"), model: "priced" },
+    workspace_id: "default",
+    user_id: "ada",
+    message: "Hello",
+    correlation: { request_id: "req_1", trace: null },
+    seconds: 1,
+    firstTokenSeconds: null,
+    writingSeconds: null,
+  };
+  metrics.turnEnded({ ...ended, tokens: { prompt: 7, cached: 5 }, cost: 0.25 });
+  metrics.turnEnded({ ...ended, tokens: { prompt: 7, cached: 0 }, cost: 0.5 });
+  metrics.turnEnded({ ...ended, tokens: {}, cost: null });
+  const found = new Exposition(await metrics.exposition());
+  expect(found.sum("parley_cost_total", { model: "priced" })).toBe(0.75);
+  expect(found.sum("parley_tokens_total", { kind: "cached" })).toBe(5);
+  expect(found.sum("parley_turns_total")).toBe(3);
+});
+
+test.skipIf(skipsSmallDisk())("what the storage can't do is counted, by operation and code", async () => {
+  using disk = smallDisk(16);
+  await using service = await startService({ dataDir: disk.path });
+  disk.fill();
+  expect((await service.post("/v1/turns", { user_id: "ada", message: "Hello" })).status).toBe(503);
+  const found = await scrape(service);
+  const labels = { operation: "startTurn", code: "storage_unavailable" };
+  expect(found.sum("parley_store_errors_total", labels)).toBe(1);
+  expect(found.sum("parley_disk_available_bytes")).toBeLessThan(1_000_000);
+});
+
 test("queues are as deep as what waits in them", async () => {
   const model = startModelServer();
   await using service = await startService({ model, env: { PARLEY_MEMORY_MODEL: testModel } });
@@ -259,12 +324,12 @@ describe("labels", () => {
     model.default((scripted) => scripted.reply(["fine"]));
     await using service = await startService({ model });
     const names = [
-      ...Array.from({ length: 60 }, (_, n) => `vendor/model-${n}:latest`),
       'a"b\\c\nd',
       "x".repeat(200),
       "completed,status:failed",
-      "__proto__",
-      "constructor",
+      "a {b}",
+      "constructor!",
+      ...Array.from({ length: 60 }, (_, n) => `vendor/model-${n}:latest`),
     ];
     for (const name of names) await startTurn(service, { user_id: name, model: name });
     await wholeTurn(service, model, ["fine"]);
@@ -283,6 +348,7 @@ describe("labels", () => {
     expect(models).toContain(testModel);
     expect(models).toContain("other");
     expect(models.length).toBe(22);
+    expect(models.filter((name) => !/^(other|test-model|vendor\/model-\d+:latest)$/.test(name))).toEqual([]);
     expect(found.sum("parley_turns_total", { model: testModel })).toBe(1);
     expect(found.sum("parley_turns_total", { model: "vendor/model-0:latest" })).toBe(1);
     expect(found.sum("parley_turns_total", { model: "other" })).toBe(all - 21);
