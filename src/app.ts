@@ -56,7 +56,10 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
       Object.assign(set.headers, securityHeaders, cors.headersFor(request));
       if (isLocalOnly()) refuseForeignPages(request, cors.isNamed);
       const preflight = cors.preflight(request);
-      if (preflight !== null) return preflight;
+      if (preflight !== null) {
+        requests.answered(request, null, preflight.status);
+        return preflight;
+      }
       if (requestsOpen() > limits.requestsOpenMax && !probe.test(request.url)) {
         throw new AppError("overloaded");
       }

@@ -7,7 +7,7 @@
 const allowed = {
   "access-control-allow-methods": "GET, HEAD, POST, PATCH, DELETE",
   "access-control-allow-headers":
-    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id, traceparent",
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id, traceparent, tracestate",
   // Browsers keep it no longer than 2 hours.
   "access-control-max-age": "7200",
 };

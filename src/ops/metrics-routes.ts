@@ -1,6 +1,5 @@
 /** Figures for Prometheus, for whoever has a key of the service's own. */
-import type { Authenticate } from "../auth/principal.ts";
-import { AppError } from "../errors.ts";
+import { type Authenticate, requireRole } from "../auth/principal.ts";
 import { common, operation } from "../http/docs.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
@@ -20,11 +19,7 @@ export function metricsRoutes({ metrics, authenticate }: MetricsServices) {
   return authenticatedRoutes("", authenticate).get(
     "/metrics",
     async ({ principal, set }) => {
-      if (principal.role === "user") {
-        throw new AppError("forbidden", {
-          detail: "Metrics are of all users: a user's own key doesn't open them.",
-        });
-      }
+      requireRole(principal, "admin", "service");
       return new Response(await metrics.exposition(), {
         headers: {
           "content-type": metrics.contentType,

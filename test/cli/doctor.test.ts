@@ -76,6 +76,7 @@ describe("of this machine it tells", () => {
       "disk space",
       "lock",
       "database",
+      "keys",
       "open files",
       "fetch limit",
       "model",
@@ -89,6 +90,21 @@ describe("of this machine it tells", () => {
     expect(findingOf(found, "configuration")).toMatchObject({ status: "failed" });
     expect(findingOf(found, "configuration").detail).toMatch(/PARLEY_MEMORY .*; PORT /);
     expect(findingOf(found, "everything else here").status).toBe("skipped");
+  });
+
+  test("that others could reach it without a key, until there is one", async () => {
+    const env = { PARLEY_HOST: "0.0.0.0", PARLEY_DATA_DIR: join(newDirectory(), "data") };
+    expect(findingOf(await examine([], env), "keys")).toMatchObject({
+      status: "failed",
+      advice: "make one: parley keys create first --role admin",
+    });
+    const made = await runParley(["keys", "create", "first", "--role", "admin"], {
+      ...env,
+      PATH: process.env.PATH ?? "",
+    });
+    expect(made.exitCode).toBe(0);
+    const found = await examine([], env);
+    expect([found.exitCode, findingOf(found, "keys").detail]).toEqual([0, "some in the database"]);
   });
 
   test("a data directory that is none", async () => {

@@ -194,6 +194,16 @@ describe("a request", () => {
     },
   );
 
+  test("of a browser that asks first whether it may is a line too", async () => {
+    await using own = await startService({ env: { PARLEY_CORS_ORIGINS: "https://chat.example" } });
+    const headers = { origin: "https://chat.example", "access-control-request-method": "POST" };
+    const { id, headers: named_ } = named();
+    const { status } = await own.fetch("/v1/chat", { method: "OPTIONS", headers: { ...headers, ...named_ } });
+    expect(status).toBe(204);
+    const line = await loggedLine(own, { request_id: id });
+    expect(line).toMatchObject({ event: "request_ended", method: "OPTIONS", route: null, status: 204 });
+  });
+
   test("without a key has no principal", async () => {
     const { status } = await service.get("/v1/conversations", { "x-request-id": "stranger" });
     expect(status).toBe(401);

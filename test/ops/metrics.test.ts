@@ -1,24 +1,14 @@
 /** What Prometheus reads of a service, and that it is what was done. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { createApp } from "../../src/app.ts";
-import type { Principal } from "../../src/auth/principal.ts";
 import type { ChatResponse } from "../../src/chat/schema.ts";
-import { loadConfig } from "../../src/config.ts";
 import type { Problem } from "../../src/http/problem.ts";
 import { Metrics } from "../../src/ops/metrics.ts";
-import { createServices } from "../../src/services.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { Exposition } from "../support/exposition.ts";
+import { adminKey, bearer, guardedEnv, makeKey, makeToken } from "../support/keys.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { connect } from "../support/raw-client.ts";
-import {
-  type Service,
-  startService,
-  temporaryDirectory,
-  testModel,
-  testMsMax,
-  until,
-} from "../support/service.ts";
+import { type Service, startService, testModel, testMsMax, until } from "../support/service.ts";
 import { skipsSmallDisk, smallDisk } from "../support/small-disk.ts";
 import { sseEvents } from "../support/sse.ts";
 import { endedTurn, holdTurn, startTurn, untilEnded, wholeTurn } from "../support/turns.ts";
@@ -392,15 +382,16 @@ describe("/metrics", () => {
     }
   });
 
-  test("is closed to a user's own key", async () => {
-    const user: Principal = { id: "key_1", role: "user", scope: { workspace_id: "default", user_id: "ada" } };
-    const config = loadConfig({ PARLEY_DATA_DIR: temporaryDirectory(), PARLEY_API_KEYS: admin });
-    const services = await createServices(config, { info() {}, warn() {}, error() {} });
-    const app = createApp({ ...services, authenticate: async () => user });
-    const answer = await app.handle(new Request("http://localhost/metrics"));
-    expect([answer.status, ((await answer.json()) as Problem).code]).toEqual([403, "forbidden"]);
-    await services.stop();
-    await services.close();
+  test("is closed to a user's own key or token", async () => {
+    await using service = await startService({ env: guardedEnv });
+    const { key } = await makeKey(service, { role: "user", user_id: "ada" });
+    const token = await makeToken(service, adminKey, "ada");
+    for (const secret of [key, token]) {
+      const { status, body } = await service.get<Problem>("/metrics", bearer(secret));
+      expect([status, body.code]).toEqual([403, "forbidden"]);
+    }
+    const { key: own } = await makeKey(service, { role: "service" });
+    await scrape(service, bearer(own));
   });
 
   test("answers when nothing else does any more", async () => {

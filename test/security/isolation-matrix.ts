@@ -408,6 +408,8 @@ export function matrix(victim: Victim): Record<string, Attempt[]> {
         ofOwner: 403,
       },
     ],
+    // It takes no ids, and tells of nobody.
+    "GET /metrics": [],
     "GET /v1/keys": [
       {
         ids: ["query.after"],

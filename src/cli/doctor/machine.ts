@@ -1,7 +1,14 @@
 /** What of this machine a service needs: its configuration, its data directory, room, and open files. */
 import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { type Config, ConfigError, describeTarget, fetchLimit, loadConfig } from "../../config.ts";
+import {
+  type Config,
+  ConfigError,
+  describeTarget,
+  fetchLimit,
+  isLoopback,
+  loadConfig,
+} from "../../config.ts";
 import type { StorageInspection } from "../../storage/inspection.ts";
 import { descriptorsMax, withinDescriptors } from "../descriptors.ts";
 import { reasonOf } from "../service-client.ts";
@@ -13,8 +20,7 @@ export function examineConfiguration(): { config: Config | null; finding: Findin
   try {
     const config = loadConfig();
     const model = config.models.map(describeTarget).join(", then ") || "embedded";
-    const keys = config.apiKeys.length === 0 ? "no key" : `${config.apiKeys.length} keys`;
-    return { config, finding: ok(name, `model ${model}; ${keys}; listens on ${config.host}:${config.port}`) };
+    return { config, finding: ok(name, `model ${model}; listens on ${config.host}:${config.port}`) };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const advice = "correct these variables: parley config prints what is in force";
@@ -25,18 +31,20 @@ export function examineConfiguration(): { config: Config | null; finding: Findin
 export function examineMachine(config: Config, inspect: () => StorageInspection): Finding[] {
   const { dataDir } = config;
   const directory = examineDirectory(dataDir);
-  const usable = directory.status !== "failed";
-  return [
-    directory,
-    ...(usable
-      ? [examineFileSystem(nearest(dataDir), magicOf(nearest(dataDir))), examineRoom(nearest(dataDir))]
-      : []),
-    ...(usable
-      ? examineDatabase(dataDir, inspect())
-      : [skipped("database", "the data directory can't be used")]),
-    examineDescriptors(config),
-    examineFetchLimit(config),
-  ];
+  const findings = [directory];
+  if (directory.status === "failed") {
+    findings.push(skipped("database", "the data directory can't be used"));
+  } else {
+    const place = nearest(dataDir);
+    const inspection = inspect();
+    findings.push(
+      examineFileSystem(place, magicOf(place)),
+      examineRoom(place),
+      ...examineDatabase(dataDir, inspection),
+      examineKeys(config, inspection),
+    );
+  }
+  return [...findings, examineDescriptors(config), examineFetchLimit(config)];
 }
 
 function examineDirectory(dataDir: string): Finding {
@@ -152,6 +160,24 @@ function examineDatabase(dataDir: string, { version, newest, inUse, faults }: St
   }
   const upgraded = version < newest ? `, which the next start brings to ${newest}` : "";
   return [held, ok(name, `it is whole (quick_check), of version ${version}${upgraded}`)];
+}
+
+function examineKeys({ host, apiKeys, jwt }: Config, { hasKeys, faults }: StorageInspection): Finding {
+  const name = "keys";
+  if (faults.length > 0) return skipped(name, "the database can't be read");
+  const known = [
+    ...(apiKeys.length > 0 ? [`${apiKeys.length} in PARLEY_API_KEYS`] : []),
+    ...(hasKeys ? ["some in the database"] : []),
+    ...(jwt !== null ? ["tokens of users"] : []),
+  ];
+  if (known.length > 0) return ok(name, known.join(", "));
+  if (isLoopback(host)) return ok(name, "none: only this machine's own programs are served");
+  const advice = "make one: parley keys create first --role admin";
+  return failed(
+    name,
+    `none, though PARLEY_HOST is ${host}, which others can reach: parley serve refuses`,
+    advice,
+  );
 }
 
 function examineDescriptors({ limits }: Config): Finding {
