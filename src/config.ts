@@ -3,6 +3,7 @@
  * Nothing else in the program reads the environment.
  */
 import { resolve } from "node:path";
+import { type Prices, readPrices } from "./usage/prices.ts";
 
 /** A model and where it is served; `baseUrl` null is OpenAI's own service. */
 export interface ModelTarget {
@@ -71,6 +72,8 @@ export interface Config {
   /** The model that draws memories and writes summaries, null for the one that answers; `embedded` needs none. */
   readonly memoryModel: string | null;
   readonly apiKeys: readonly ApiKey[];
+  readonly pricesFile: string | null;
+  readonly prices: Prices;
   readonly limits: Limits;
 }
 
@@ -147,6 +150,7 @@ export function loadConfig(env: Environment = process.env): Config {
     faults.push("PARLEY_MEMORY_MODEL needs OPENAI_API_KEY or OPENAI_BASE_URL");
   }
 
+  const pricesFile = read("PARLEY_PRICES_FILE");
   const config: Config = {
     host,
     port: integer("PORT", 8000, 0, 65_535),
@@ -161,6 +165,8 @@ export function loadConfig(env: Environment = process.env): Config {
     memory: memory === "on",
     memoryModel,
     apiKeys,
+    pricesFile,
+    prices: readPrices(pricesFile, faults),
     limits: Object.freeze(limits),
   };
   if (faults.length > 0) throw new ConfigError(faults);
@@ -269,6 +275,7 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_SYSTEM_PROMPT", config.systemPrompt],
     ["PARLEY_MEMORY", config.memory ? "on" : "off"],
     ["PARLEY_MEMORY_MODEL", config.memoryModel ?? "(unset)"],
+    ["PARLEY_PRICES_FILE", config.pricesFile ?? "(unset)"],
   ];
   for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
   return lines;

@@ -20,6 +20,7 @@ import { withRetries } from "./models/retry.ts";
 import { Readiness } from "./ops/readiness.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
+import { enterAs } from "./usage/background-ledger.ts";
 import { Questions } from "./vectors/questions.ts";
 import { VectorUpkeep } from "./vectors/upkeep.ts";
 
@@ -58,6 +59,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     systemPrompt: new SystemPrompt(config.systemPrompt),
     limits,
     questions,
+    prices: config.prices,
   });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
@@ -107,13 +109,14 @@ function createModel({ models, limits, throughProxy }: Config, log: Log): Model 
 }
 
 function createMemory(config: Config, model: Model, store: Store, log: Log): BackgroundMemory {
-  const { limits, memory, memoryModel } = config;
+  const { limits, memory, memoryModel, prices } = config;
+  const ledger = { store, prices, log };
   const ways =
     memoryModel === "embedded"
       ? { drawing: drawByPatterns, summarising: null }
       : {
-          drawing: drawByModel(model, memoryModel, limits.memoryTokens),
-          summarising: summariseByModel(model, memoryModel),
+          drawing: drawByModel(model, memoryModel, limits.memoryTokens, enterAs("memory", ledger)),
+          summarising: summariseByModel(model, memoryModel, enterAs("summary", ledger)),
         };
   return new BackgroundMemory(memory, { store, log, limits, ...ways });
 }

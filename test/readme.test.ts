@@ -37,7 +37,7 @@ function streamIn(text: string) {
   return { others: frames.filter((frame) => !tokens.includes(frame)), text: text_.join("") };
 }
 
-const shellTools = ["bash", "curl", "grep", "head"];
+const shellTools = ["bash", "curl", "grep", "head", "cut"];
 const skipsShell = (): boolean =>
   skipsWithout(
     shellTools.join(", "),
@@ -94,12 +94,12 @@ describe("the README", () => {
     }
   });
 
-  test.skipIf(skipsShell()).each(["Memory", "Documents"])(
+  test.skipIf(skipsShell()).each(["Memory", "Documents", "Usage, limits and budgets"])(
     "shows commands that do as shown: %s",
     async (title) => {
       await using service = await startService();
       const examples = examplesIn(section(title));
-      expect(examples.length).toBeGreaterThan(1);
+      expect(examples.length).toBeGreaterThan(0);
       expect(await printedBy(examples, service)).toEqual(examples.map(({ output }) => output));
     },
   );

@@ -42,6 +42,7 @@ function insertTurn(index: number): void {
     lease_until: 0,
     use_memory: true,
     idempotency: null,
+    key_id: "bench",
     now_ms: Date.now(),
   });
   conversation_id = turn.conversation_id;
@@ -57,6 +58,13 @@ function insertTurn(index: number): void {
       citations: [],
       memories_used: [],
       usage: { prompt_tokens: 20, completion_tokens: 20, total_tokens: 40, estimated: false },
+      spent: {
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+        cost_nano_usd: null,
+        first_token_ms: null,
+        duration_ms: null,
+      },
       response_tokens: 120,
       error: null,
       receipt: null,

@@ -215,6 +215,7 @@ function toNewTurn(principal: Principal, body: ChatRequest, key: string | null):
     max_tokens: max_tokens ?? null,
     use_memory: body.use_memory ?? true,
     collections: collections ?? null,
+    key_id: principal.id,
     idempotency: key === null ? null : toIdempotency(principal, "turn", key, body),
   };
 }

@@ -2,6 +2,7 @@
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
+import type { Prices } from "../usage/prices.ts";
 import type { ContextServices, TurnContext, TurnInput } from "./context.ts";
 import type { Reply } from "./reply.ts";
 
@@ -15,6 +16,7 @@ export interface RunningTurn {
   readonly options: Omit<ModelRequest, "messages" | "grounding">;
   readonly reply: Reply;
   readonly signal: AbortSignal;
+  readonly startedMs: number;
   readonly abort: (reason: AbortReason) => void;
 }
 
@@ -22,6 +24,7 @@ export interface TurnServices extends ContextServices {
   readonly model: Model;
   readonly memory: BackgroundMemory;
   readonly instanceId: string;
+  readonly prices: Prices;
 }
 
 /** How the model's part of a turn went. */
@@ -33,4 +36,6 @@ export interface Outcome {
   usage: ModelUsage | null;
   /** Null where the turn ended before there was one. */
   context: TurnContext | null;
+  /** From the turn's start to the first text; null where there was none. */
+  first_token_ms: number | null;
 }

@@ -31,6 +31,8 @@ export interface NewTurn {
   use_memory: boolean;
   collections: string[] | null;
   idempotency: Idempotency | null;
+  /** The principal that pays for it. */
+  key_id: string;
 }
 
 /** A turn and its reply, growing or whole: all that a view of it needs. */
@@ -41,7 +43,6 @@ export interface WatchedTurn {
 
 interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
-  readonly startedMs: number;
   checkpointedLength: number;
   checkpointedMs: number;
 }
@@ -118,7 +119,7 @@ export class RunningTurns {
 
   /** Ends what dead instances left running as `interrupted`, with the text of their last checkpoints. */
   async endOrphans(): Promise<number> {
-    const { store, instanceId } = this.services;
+    const { store, instanceId, prices } = this.services;
     const orphans = await store.orphans(instanceId);
     const nowMs = Date.now();
     const error = { code: "turn_interrupted", message: "The process that wrote the reply died." } as const;
@@ -132,6 +133,13 @@ export class RunningTurns {
           ...turn,
           status: "interrupted",
           usage,
+          spent: {
+            cached_tokens: 0,
+            reasoning_tokens: 0,
+            cost_nano_usd: prices.costOf(turn.model, { ...usage, cached_tokens: 0 }),
+            first_token_ms: null,
+            duration_ms: null,
+          },
           response_tokens,
           error,
           receipt: null,

@@ -28,7 +28,7 @@ export async function runTurn(running: RunningTurn, services: TurnServices): Pro
 
 /** Lets the model write the reply. Never throws: a failure is an outcome, and the text before it is kept. */
 async function streamReply(running: RunningTurn, services: TurnServices): Promise<Outcome> {
-  const { reply, signal, turn, options } = running;
+  const { reply, signal, turn, options, startedMs } = running;
   const { log } = services;
   const { replyCharsMax } = services.limits;
   const outcome: Outcome = {
@@ -37,6 +37,7 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
     error: null,
     usage: null,
     context: null,
+    first_token_ms: null,
   };
   try {
     const context = await buildContext(running.input, services);
@@ -49,7 +50,9 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
       if (piece.model !== undefined) turn.model = piece.model;
       if (piece.usage !== undefined) outcome.usage = piece.usage;
       if (piece.finish_reason !== undefined) outcome.finish_reason = piece.finish_reason;
-      if (piece.text !== undefined && !reply.append(piece.text, replyCharsMax)) running.abort("too_long");
+      if (piece.text === undefined) return;
+      outcome.first_token_ms ??= Date.now() - startedMs;
+      if (!reply.append(piece.text, replyCharsMax)) running.abort("too_long");
     });
     outcome.status = statusOfFinish(outcome.finish_reason);
   } catch (error) {

@@ -35,6 +35,7 @@ export const about = {
       name: "Users",
       description: "What is known about a user: read it, change it, take it along, erase it.",
     },
+    { name: "Usage", description: "What was used, by whom, and what it cost." },
     { name: "Operations", description: "Is it alive, is it ready, how is it used." },
   ],
 };

@@ -9,6 +9,7 @@
 import type { ErrorCode } from "../errors.ts";
 import type { DocumentStore } from "./document-store.ts";
 import type { MemoryStore } from "./memory-store.ts";
+import type { Spent, UsageStore } from "./usage-store.ts";
 import type { VectorStore } from "./vector-store.ts";
 
 /** Whose data a call may touch; a null user_id means every user of the workspace. */
@@ -114,6 +115,8 @@ export interface TurnStart {
   /** Whether the turn may be found by recall, and memories drawn from it. */
   use_memory: boolean;
   idempotency: Idempotency | null;
+  /** The principal that pays for it. */
+  key_id: string;
   now_ms: number;
 }
 
@@ -134,6 +137,7 @@ export interface TurnEnd {
   citations: Citation[];
   memories_used: string[];
   usage: Usage;
+  spent: Spent;
   /** Tokens of the reply's text, for later prompts. */
   response_tokens: number;
   error: { code: ErrorCode; message: string } | null;
@@ -223,7 +227,7 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store extends MemoryStore, DocumentStore, VectorStore {
+export interface Store extends MemoryStore, DocumentStore, VectorStore, UsageStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused

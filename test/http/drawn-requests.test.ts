@@ -90,6 +90,9 @@ const refusals = [400, 403, 413, 415];
 const isDocumentsOwn = (operationId: string, problem: string): boolean =>
   operationId === "addDocument" &&
   /"code":"(document_unreadable|unsupported_media_type)"|"path":"body.name"/.test(problem);
+/** Nor that a cursor is one of the same groups. */
+const isOfOtherGroups = (operationId: string, problem: string): boolean =>
+  operationId === "usage" && /"message":"must be a cursor of the same group_by"/.test(problem);
 // A byte order mark may stand before JSON (RFC 8259).
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -121,8 +124,9 @@ async function faultsOf(request: DrawnRequest, statuses: Map<string, number>): P
   statuses.set(at, (statuses.get(at) ?? 0) + 1);
   const faults = document.answerFaults(operation, response, text);
   if (status >= 500) faults.push(`a status of ${status}`);
-  if (valid && refusals.includes(status) && !isDocumentsOwn(operation.operationId, text))
-    faults.push("what the document allows was refused");
+  const { operationId } = operation;
+  const isNoRefusal = isDocumentsOwn(operationId, text) || isOfOtherGroups(operationId, text);
+  if (valid && refusals.includes(status) && !isNoRefusal) faults.push("what the document allows was refused");
   if (isFaultyBody(request) && !refusals.includes(status)) faults.push("a faulty body was taken");
   if (status >= 400) {
     const problem = JSON.parse(text) as Problem;

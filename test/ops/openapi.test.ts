@@ -249,6 +249,8 @@ describe("what is documented is what is answered", () => {
     const file = `/v1/conversations/${conversation_id}/export`;
     await check("exportConversation", await get(file));
     expect(await check("exportConversation", await get(`${file}?format=markdown`))).toStartWith("# Peaks");
+    await check("usage", await get("/v1/usage?group_by=user&limit=1"));
+    await check("usage", await get("/v1/usage?format=csv"));
     const gone = await fetch(`${service.url}/v1/conversations/${conversation_id}`, { method: "DELETE" });
     await check("deleteConversation", gone);
     const ada = "/v1/users/ada";

@@ -15,8 +15,9 @@ import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Scope, Store } from "../../src/storage/store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
-import type { StoreUnderTest } from "../contracts/records.ts";
+import { noSpending, type StoreUnderTest } from "../contracts/records.ts";
 import { describeStore } from "../contracts/store.ts";
+import { describeUsageStore } from "../contracts/usage-store.ts";
 import {
   runParley,
   serviceEnv,
@@ -58,6 +59,7 @@ async function openUnderTest(): Promise<StoreUnderTest> {
 describeStore("SQLite", openUnderTest);
 describeMemoryStore("SQLite", openUnderTest);
 describeMemories("SQLite", openUnderTest);
+describeUsageStore("SQLite", openUnderTest);
 
 describe("the data directory", () => {
   test("and all files in it are the owner's alone, also where they were wider before", async () => {
@@ -176,6 +178,7 @@ describe("deleted", () => {
       lease_until: 0,
       use_memory: true,
       idempotency: null,
+      key_id: "key_test",
       now_ms: Date.now(),
     });
     await store.endTurn(
@@ -190,6 +193,7 @@ describe("deleted", () => {
         citations: [],
         memories_used: [],
         usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2, estimated: false },
+        spent: noSpending,
         response_tokens: 1,
         error: null,
         receipt: null,

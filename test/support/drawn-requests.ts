@@ -144,6 +144,12 @@ function likely(
     const own = fc.constantFrom("0", "3", "999999", "end").map((place) => `known-turn:${place}`);
     return isTurn ? own : or(own);
   }
+  if (path === "/v1/usage" && (name === "from" || name === "to"))
+    return fc.constantFrom("0", "1785000000", "2024-02-29", "2026-12-31");
+  if (path === "/v1/usage" && name === "after")
+    return fc
+      .constantFrom('["user",1]', '["day",20000]')
+      .map((cursor) => Buffer.from(cursor).toString("base64url"));
   if (name === "after" && isUser) return fc.constant("known-next-memory");
   if (name === "after" && isDocument) return fc.constant("known-next-document");
   if (name === "after") return isTurn ? fc.constantFrom("0", "3", "999", "end") : fc.constant("known-after");

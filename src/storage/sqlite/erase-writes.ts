@@ -36,8 +36,15 @@ export interface EraseStep {
   more: boolean;
 }
 
-/** @param complete writes out what is still to be indexed, so that it is erased as well */
-export function createEraseWrites(db: Database, complete: () => void) {
+/**
+ * @param complete writes out what is still to be indexed, so that it is erased as well
+ * @param forgetInLedger takes a user's name out of some rows of the ledger, which stay; false where there is none left
+ */
+export function createEraseWrites(
+  db: Database,
+  complete: () => void,
+  forgetInLedger: (user_n: number) => boolean,
+) {
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
   const cutOff = statement(`update users set user_id = null, erased_user_id = user_id, display_name = null,
@@ -162,6 +169,7 @@ export function createEraseWrites(db: Database, complete: () => void) {
       if (memories > 0) return { erased: { ...nothing, memories }, more: true };
       const documents = dropDocuments.run({ user_n }).changes;
       if (documents > 0) return { erased: { ...nothing, documents }, more: true };
+      if (forgetInLedger(user_n)) return { erased: nothing, more: true };
       const idempotency_keys = dropKeys.run({ id: userToken(user_n) }).changes;
       dropUser.run({ n: user_n });
       markUncleaned("files");

@@ -179,6 +179,10 @@ export async function openSqliteStore(
       writer.callLater("saveVectors", keyOf(space), vectors.map(packedVector(space))),
     nearMemories: (user, question) => recaller.call("nearMemories", user, packedQuestion(question)),
 
+    usage: (scope, query) => reader.call("usage", scope, query),
+    recordBackgroundUsage: (usage) =>
+      writer.callLater("recordBackgroundUsage", usage, Math.floor(Date.now() / 1000)),
+
     resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
     ticketSecret: () => readHere(() => reads.setting("ticket_secret")),
