@@ -11,6 +11,7 @@ import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
 import { readUpload } from "./http/upload.ts";
+import { type BudgetServices, budgetRoutes } from "./limits/routes.ts";
 import type { Log } from "./log.ts";
 import { docsRoutes } from "./ops/docs.ts";
 import type { Readiness } from "./ops/readiness.ts";
@@ -23,7 +24,8 @@ export interface AppServices
     ConversationServices,
     DocumentServices,
     UserServices,
-    UsageServices {
+    UsageServices,
+    BudgetServices {
   readonly readiness: Readiness;
   readonly log: Log;
   /** Whether only programs of this machine are served, because there is no key. */
@@ -73,10 +75,12 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     .use(documentRoutes("/v1", services))
     .use(userRoutes("/v1", services))
     .use(usageRoutes("/v1", services))
+    .use(budgetRoutes("/v1", services))
     .use(chatRoutes("", services))
     .use(conversationRoutes("", services))
     .use(documentRoutes("", services))
     .use(userRoutes("", services))
-    .use(usageRoutes("", services));
+    .use(usageRoutes("", services))
+    .use(budgetRoutes("", services));
   return app;
 }

@@ -3,6 +3,8 @@
  * Nothing else in the program reads the environment.
  */
 import { resolve } from "node:path";
+import { describeBudgets, hasLimits, readBudgets } from "./limits/settings.ts";
+import type { DefaultBudgets } from "./storage/budget-store.ts";
 import { type Prices, readPrices } from "./usage/prices.ts";
 
 /** A model and where it is served; `baseUrl` null is OpenAI's own service. */
@@ -42,6 +44,7 @@ const limitDefaults = {
   documentSecondsMax: 60,
   documentMemoryMibMax: 512,
   documentCharsMax: 50_000_000,
+  budgetReplyTokens: 4_096,
 };
 
 /** Limits, each with its unit in its name. */
@@ -74,6 +77,7 @@ export interface Config {
   readonly apiKeys: readonly ApiKey[];
   readonly pricesFile: string | null;
   readonly prices: Prices;
+  readonly budgets: DefaultBudgets;
   readonly limits: Limits;
 }
 
@@ -151,6 +155,14 @@ export function loadConfig(env: Environment = process.env): Config {
   }
 
   const pricesFile = read("PARLEY_PRICES_FILE");
+  const prices = readPrices(pricesFile, faults);
+  const budgets = readBudgets(read("PARLEY_BUDGETS"), faults);
+  if (hasLimits(budgets, "nano_usd")) {
+    for (const { model } of models) {
+      if (prices.has(model)) continue;
+      faults.push(`PARLEY_BUDGETS limits dollars, but PARLEY_PRICES_FILE has no price of ${model}`);
+    }
+  }
   const config: Config = {
     host,
     port: integer("PORT", 8000, 0, 65_535),
@@ -166,7 +178,8 @@ export function loadConfig(env: Environment = process.env): Config {
     memoryModel,
     apiKeys,
     pricesFile,
-    prices: readPrices(pricesFile, faults),
+    prices,
+    budgets,
     limits: Object.freeze(limits),
   };
   if (faults.length > 0) throw new ConfigError(faults);
@@ -276,6 +289,7 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_MEMORY", config.memory ? "on" : "off"],
     ["PARLEY_MEMORY_MODEL", config.memoryModel ?? "(unset)"],
     ["PARLEY_PRICES_FILE", config.pricesFile ?? "(unset)"],
+    ["PARLEY_BUDGETS", describeBudgets(config.budgets) ?? "(unset)"],
   ];
   for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
   return lines;

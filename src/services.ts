@@ -60,11 +60,13 @@ export async function createServices(config: Config, log: Log): Promise<Services
     limits,
     questions,
     prices: config.prices,
+    budgets: config.budgets,
+    fallbacks: config.models.slice(1).map(({ model }) => model),
   });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   memory.start();
-  const forgetting = forgetIdempotencyKeys(store, log);
+  const forgetting = forgetOld(store, log);
   const library = new DocumentLibrary({
     store,
     extractor: new Extractor(limits),
@@ -84,6 +86,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: createAuthenticate(config.apiKeys),
     limits,
+    budgets: config.budgets,
     readiness: new Readiness(store),
     log,
     localOnly: config.apiKeys.length === 0,
@@ -121,12 +124,13 @@ function createMemory(config: Config, model: Model, store: Store, log: Log): Bac
   return new BackgroundMemory(memory, { store, log, limits, ...ways });
 }
 
-function forgetIdempotencyKeys(store: Store, log: Log): Timer {
+function forgetOld(store: Store, log: Log): Timer {
   const forget = async (): Promise<void> => {
     try {
       await store.deleteIdempotencyKeys(Math.floor(Date.now() / 1000) - idempotencyHours * 3600);
+      await store.deleteOldBudgetCounters(Date.now());
     } catch (error) {
-      log.error({ err: error }, "old idempotency keys not deleted");
+      log.error({ err: error }, "old idempotency keys and budget counters not deleted");
     }
   };
   void forget();

@@ -55,7 +55,14 @@ describe("the defaults", () => {
 
   test("nothing of it can be changed", () => {
     const config = loadConfig({ PARLEY_API_KEYS: "0123456789abcdef" });
-    for (const part of [config, config.limits, config.models, config.apiKeys]) {
+    for (const part of [
+      config,
+      config.limits,
+      config.models,
+      config.apiKeys,
+      config.budgets,
+      config.budgets.user,
+    ]) {
       expect(Object.isFrozen(part)).toBe(true);
     }
   });
@@ -87,6 +94,7 @@ describe("limits", () => {
     ["PARLEY_DOCUMENT_SECONDS_MAX", "documentSecondsMax"],
     ["PARLEY_DOCUMENT_MEMORY_MIB_MAX", "documentMemoryMibMax"],
     ["PARLEY_DOCUMENT_CHARS_MAX", "documentCharsMax"],
+    ["PARLEY_BUDGET_REPLY_TOKENS", "budgetReplyTokens"],
   ];
   test.each(variables)("%s sets %s", (variable, limit) => {
     const { limits } = loadConfig({ [variable]: " 77 " });
@@ -318,11 +326,12 @@ describe("what is printed", () => {
       "PARLEY_MEMORY",
       "PARLEY_MEMORY_MODEL",
       "PARLEY_PRICES_FILE",
+      "PARLEY_BUDGETS",
     ]) {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      12 + Object.keys(config.limits).length,
+      13 + Object.keys(config.limits).length,
     );
   });
 });

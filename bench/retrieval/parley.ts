@@ -169,6 +169,7 @@ class ParleyMessages extends Opened implements MessageRetriever {
         use_memory: true,
         idempotency: null,
         key_id: "bench",
+        reservation: null,
         now_ms: asked.at * 1000,
       });
       const { turn } = started;

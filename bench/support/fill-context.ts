@@ -43,6 +43,7 @@ function insertTurn(index: number): void {
     use_memory: true,
     idempotency: null,
     key_id: "bench",
+    reservation: null,
     now_ms: Date.now(),
   });
   conversation_id = turn.conversation_id;

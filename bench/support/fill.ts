@@ -49,6 +49,7 @@ function insert(index: number): void {
     use_memory: true,
     idempotency: null,
     key_id: "bench",
+    reservation: null,
     now_ms,
   });
   operations.endTurn(

@@ -8,6 +8,8 @@ import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import { authenticatedRoutes, openRoutes } from "../http/routes.ts";
 import { eventIdFault, type Position, parseEventId, sseHeaders, sseResponse } from "../http/sse.ts";
+import { budgetLimits } from "../limits/budgets.ts";
+import { addLimitHeaders } from "../limits/headers.ts";
 import type { Scope } from "../storage/store.ts";
 import { docs } from "./docs.ts";
 import { toIdempotency } from "./idempotency.ts";
@@ -36,8 +38,17 @@ export interface ChatServices {
 
 /** Routes that start turns, and those that read and stop them. */
 export function chatRoutes(prefix: string, { turns, tickets, authenticate, limits }: ChatServices) {
-  const start = (principal: Principal, body: ChatRequest, key: string | null): Promise<WatchedTurn> =>
-    turns.start(principal.scope.workspace_id, toNewTurn(principal, body, key));
+  /** Starts a turn; the headers tell what is left of the budgets that limit it. */
+  async function start(
+    principal: Principal,
+    body: ChatRequest,
+    key: string | null,
+    set: ResponseState,
+  ): Promise<WatchedTurn> {
+    const started = await turns.start(principal.scope.workspace_id, toNewTurn(principal, body, key));
+    addLimitHeaders(set.headers, budgetLimits(started.budgets ?? [], Date.now()));
+    return started;
+  }
 
   const watch = async (scope: Scope, id: string): Promise<WatchedTurn> =>
     (await turns.watch(scope, id)) ?? unknownTurn();
@@ -58,7 +69,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     asked: Asked,
   ): Promise<Response> {
     const position = lastEventId(asked.request);
-    if (position === null) return view(await start(principal, body, key), 0, asked);
+    if (position === null) return view(await start(principal, body, key, asked.set), 0, asked);
     return view(await watch(principal.scope, position.turn_id), position.offset, asked);
   }
 
@@ -66,8 +77,8 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
   const starting = authenticatedRoutes(prefix, authenticate)
     .post(
       "/chat",
-      async ({ principal, body, request, server }) => {
-        const { reply } = await start(principal, body, request.headers.get("idempotency-key"));
+      async ({ principal, body, request, server, set }) => {
+        const { reply } = await start(principal, body, request.headers.get("idempotency-key"), set);
         const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
         const ended = await reply.whenEnded(request.signal);
         idleAgain();
@@ -97,7 +108,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .post(
       "/turns",
       async ({ principal, body, request, set }) => {
-        const watched = await start(principal, body, request.headers.get("idempotency-key"));
+        const watched = await start(principal, body, request.headers.get("idempotency-key"), set);
         const { id } = watched.turn;
         set.status = 202;
         set.headers.location = `/v1/turns/${id}`;

@@ -2,9 +2,9 @@
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
-import type { Prices } from "../usage/prices.ts";
 import type { ContextServices, TurnContext, TurnInput } from "./context.ts";
 import type { Reply } from "./reply.ts";
+import type { ReservationServices } from "./reservation.ts";
 
 /** Why a running turn is aborted; the signal's reason. */
 export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long";
@@ -20,11 +20,10 @@ export interface RunningTurn {
   readonly abort: (reason: AbortReason) => void;
 }
 
-export interface TurnServices extends ContextServices {
+export interface TurnServices extends ContextServices, ReservationServices {
   readonly model: Model;
   readonly memory: BackgroundMemory;
   readonly instanceId: string;
-  readonly prices: Prices;
 }
 
 /** How the model's part of a turn went. */

@@ -6,9 +6,12 @@
 import { titleFrom } from "../conversations/title.ts";
 import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
+import { toBudgetError } from "../limits/budgets.ts";
 import { countTokens } from "../models/tokens.ts";
-import type { Idempotency, Metadata, Receipt, Scope, TurnRecord } from "../storage/store.ts";
+import type { BudgetState } from "../storage/budget-store.ts";
+import type { Idempotency, Metadata, Receipt, Scope, TurnRecord, TurnStart } from "../storage/store.ts";
 import { Reply } from "./reply.ts";
+import { replyTokensMax, reservationOf } from "./reservation.ts";
 import type { RunningTurn, TurnServices } from "./running-turn.ts";
 import { runTurn } from "./turn.ts";
 import { estimatedUsage } from "./turn-end.ts";
@@ -41,6 +44,11 @@ export interface WatchedTurn {
   reply: Reply;
 }
 
+/** A turn that was asked for, and the budgets that limit it where it is a new one. */
+export interface StartedTurn extends WatchedTurn {
+  budgets?: readonly BudgetState[];
+}
+
 interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
   checkpointedLength: number;
@@ -67,9 +75,10 @@ export class RunningTurns {
 
   /**
    * Commits a new turn and lets it run, or finds the one that its idempotency key started.
-   * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable
+   * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable,
+   * budget_exhausted, forbidden where dollars are limited and a model has no price
    */
-  async start(workspace_id: string, request: NewTurn): Promise<WatchedTurn> {
+  async start(workspace_id: string, request: NewTurn): Promise<StartedTurn> {
     const scope = { workspace_id, user_id: request.user_id };
     const started = await this.#startedBefore(scope, request.idempotency);
     if (started !== null) return started;
@@ -176,28 +185,35 @@ export class RunningTurns {
     return watched && watched.reply.ended?.status !== "running" ? watched : null;
   }
 
-  async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {
-    const { store, model, memory, instanceId } = this.services;
+  async #start(scope: Entry["scope"], request: NewTurn): Promise<StartedTurn> {
+    const { store, model, memory, instanceId, limits } = this.services;
     const { message, model: requested, temperature, max_tokens, collections, ...rest } = request;
     const use_memory = request.use_memory && memory.enabled;
     const nowMs = Date.now();
     const message_tokens = countTokens(message);
-    const started = await store.startTurn(scope, {
+    const answering = model.answersAs(requested);
+    const asked = { ...request, use_memory, message_tokens };
+    const reservation = await reservationOf(scope, asked, answering, this.services);
+    const start: TurnStart = {
       ...rest,
       use_memory,
+      reservation,
       turn_id: newId("turn"),
       user_message_id: newId("message"),
       message_id: newId("message"),
       new_conversation_id: newId("conversation"),
       message,
       message_tokens,
-      model: model.answersAs(requested),
+      model: answering,
       title: titleFrom(message),
       instance_id: instanceId,
       lease_until: leaseUntil(nowMs),
       now_ms: nowMs,
+    };
+    const started = await store.startTurn(scope, start).catch((error: unknown) => {
+      throw toBudgetError(error, nowMs);
     });
-    const { turn, seq } = started;
+    const { turn, seq, budgets } = started;
     if (started.replayed) return (await this.watch(scope, turn.id)) ?? { turn, reply: Reply.of(turn) };
 
     const controller = new AbortController();
@@ -213,7 +229,11 @@ export class RunningTurns {
         use_memory,
         collections,
       },
-      options: { model: requested, temperature, max_tokens },
+      options: {
+        model: requested,
+        temperature,
+        max_tokens: budgets.length > 0 ? replyTokensMax(request, limits) : max_tokens,
+      },
       reply: new Reply(),
       signal: controller.signal,
       abort: (reason) => controller.abort(reason),
@@ -223,7 +243,7 @@ export class RunningTurns {
     };
     this.#entries.set(turn.id, entry);
     void this.#run(entry);
-    return entry;
+    return { turn, reply: entry.reply, budgets };
   }
 
   async #run(entry: Entry): Promise<void> {

@@ -7,6 +7,7 @@
  * A `Scope` is part of every query: what lies outside of it does not exist.
  */
 import type { ErrorCode } from "../errors.ts";
+import type { BudgetState, BudgetStore, Reservation } from "./budget-store.ts";
 import type { DocumentStore } from "./document-store.ts";
 import type { MemoryStore } from "./memory-store.ts";
 import type { Spent, UsageStore } from "./usage-store.ts";
@@ -117,6 +118,8 @@ export interface TurnStart {
   idempotency: Idempotency | null;
   /** The principal that pays for it. */
   key_id: string;
+  /** The most that it may take, where budgets may limit it. */
+  reservation: Reservation | null;
   now_ms: number;
 }
 
@@ -126,6 +129,8 @@ export interface TurnStarted {
   replayed: boolean;
   /** The user message's place in its conversation. */
   seq: number;
+  /** How the budgets that limit it stand, its reservation included; empty where none does. */
+  budgets: BudgetState[];
 }
 
 export interface TurnEnd {
@@ -227,10 +232,11 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store extends MemoryStore, DocumentStore, VectorStore, UsageStore {
+export interface Store extends MemoryStore, DocumentStore, VectorStore, UsageStore, BudgetStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
-   * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused
+   * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused; budget_exhausted, with the `state` that
+   * has no room and what is `needed`; forbidden where dollars are limited and the reservation has none
    */
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
   /** Replaces the stored text and model of replies that still run. What starts and ends turns goes first. */

@@ -14,6 +14,9 @@ export function parseDecimal(text: string, decimals: number): number | null {
   return Number.isSafeInteger(value) ? value : null;
 }
 
+/** Dollars such as "0.25" in nano-dollars; null for what is no amount. */
+export const parseUsd = (text: string): number | null => parseDecimal(text, nanoDecimals);
+
 /** Nano-dollars as dollars, exactly and without trailing zeros: "0.25". */
 export function formatUsd(nanoUsd: number | string): string {
   const nano = BigInt(nanoUsd);

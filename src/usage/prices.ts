@@ -29,6 +29,10 @@ export type Tokens = Pick<Usage, "prompt_tokens" | "completion_tokens" | "total_
 export class Prices {
   constructor(readonly byModel: ReadonlyMap<string, Price> = new Map()) {}
 
+  has(model: string): boolean {
+    return model === free || this.byModel.has(model);
+  }
+
   /** In nano-dollars, rounded up; null for a model without a price. */
   costOf(
     model: string,
@@ -43,6 +47,21 @@ export class Prices {
     const parts =
       (prompt_tokens - cached) * price.prompt + cached * price.cached_prompt + written * price.completion;
     return Math.ceil(parts / partsPerNanoUsd);
+  }
+
+  /** The most that some tokens cost by any of the models, in nano-dollars; null where one of them has no price. */
+  worstOf(models: readonly string[], prompt_tokens: number, completion_tokens: number): number | null {
+    let worst = 0;
+    for (const model of models) {
+      const { prompt = 0, cached_prompt = 0 } = this.byModel.get(model) ?? {};
+      // Where the cache costs more than the rest, as writing to it may, all may come from there.
+      const cached_tokens = cached_prompt > prompt ? prompt_tokens : 0;
+      const total_tokens = prompt_tokens + completion_tokens;
+      const cost = this.costOf(model, { prompt_tokens, completion_tokens, total_tokens, cached_tokens });
+      if (cost === null) return null;
+      worst = Math.max(worst, cost);
+    }
+    return worst;
   }
 }
 

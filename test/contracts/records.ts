@@ -40,6 +40,7 @@ export const turnStart = (changes: Partial<TurnStart> = {}): TurnStart => ({
   use_memory: true,
   idempotency: null,
   key_id: "key_test",
+  reservation: null,
   now_ms: 1_700_000_000_500,
   ...changes,
 });

@@ -263,6 +263,7 @@ describe("a summary", () => {
         use_memory: true,
         idempotency: null,
         key_id: "key_test",
+        reservation: null,
         now_ms: Date.now(),
       },
     );

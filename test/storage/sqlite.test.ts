@@ -13,6 +13,7 @@ import { migrations } from "../../src/storage/sqlite/migrations.ts";
 import { createReads, type Reads } from "../../src/storage/sqlite/reads.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Scope, Store } from "../../src/storage/store.ts";
+import { describeBudgetStore } from "../contracts/budget-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
 import { noSpending, type StoreUnderTest } from "../contracts/records.ts";
@@ -60,6 +61,7 @@ describeStore("SQLite", openUnderTest);
 describeMemoryStore("SQLite", openUnderTest);
 describeMemories("SQLite", openUnderTest);
 describeUsageStore("SQLite", openUnderTest);
+describeBudgetStore("SQLite", openUnderTest);
 
 describe("the data directory", () => {
   test("and all files in it are the owner's alone, also where they were wider before", async () => {
@@ -179,6 +181,7 @@ describe("deleted", () => {
       use_memory: true,
       idempotency: null,
       key_id: "key_test",
+      reservation: null,
       now_ms: Date.now(),
     });
     await store.endTurn(

@@ -76,6 +76,7 @@ const begin = (user_id: string, message: string, use_memory = true, at = 1_700_0
     use_memory,
     idempotency: null,
     key_id: "key_test",
+    reservation: null,
     now_ms: at * 1000,
   });
 

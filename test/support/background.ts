@@ -93,6 +93,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
         use_memory: true,
         idempotency: null,
         key_id: "key_test",
+        reservation: null,
         now_ms,
       });
       await store.endTurn(

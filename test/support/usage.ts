@@ -42,9 +42,26 @@ export function totalsIn(dataDir: string): { ledger: Totals; turns: Totals; conv
   };
 }
 
+/** What the budgets' counters of all days hold together: for each turn three, its user's, key's and workspace's. */
+export function countedIn(dataDir: string) {
+  using db = new Database(join(dataDir, "parley.db"), { readonly: true });
+  return db
+    .query<{ used_tokens: number; reserved_tokens: number; reserved_nano_usd: number }, []>(
+      `select sum(used_tokens) as used_tokens, sum(reserved_tokens) as reserved_tokens,
+         sum(reserved_nano_usd) as reserved_nano_usd from budget_counters where length(period) = 10`,
+    )
+    .get()!;
+}
+
 /** Writes a price table into a directory; its path. */
 export async function writePrices(directory: string, table: unknown): Promise<string> {
   const path = join(directory, "prices.json");
   await Bun.write(path, typeof table === "string" ? table : JSON.stringify(table));
   return path;
+}
+
+/** Waits where the day of UTC ends too soon for what happens in it to stay in one. */
+export async function awayFromMidnight(): Promise<void> {
+  const leftMs = 86_400_000 - (Date.now() % 86_400_000);
+  if (leftMs < 25_000) await Bun.sleep(leftMs);
 }

@@ -9,7 +9,7 @@ import type { Turn } from "../../src/chat/schema.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { startService, temporaryDirectory, testModel } from "../support/service.ts";
 import { seededRandom } from "../support/turns.ts";
-import { sumOf, totalsIn, usageOf, writePrices } from "../support/usage.ts";
+import { countedIn, sumOf, totalsIn, usageOf, writePrices } from "../support/usage.ts";
 
 setDefaultTimeout(120_000);
 
@@ -36,7 +36,11 @@ afterAll(async () => {
 test("the sums are the turns' after any kill", async () => {
   const random = seededRandom();
   const prices = await writePrices(directory, { [testModel]: { prompt: 0.15, completion: 0.6 } });
-  await using service = await startService({ model, env: { PARLEY_PRICES_FILE: prices } });
+  const env = {
+    PARLEY_PRICES_FILE: prices,
+    PARLEY_BUDGETS: "user 1000000 tokens/day, workspace 1000 usd/month",
+  };
+  await using service = await startService({ model, env });
   let ended = 0;
   for (let kill = 0; kill < kills; kill++) {
     let killed = false;
@@ -61,6 +65,13 @@ test("the sums are the turns' after any kill", async () => {
     expect(ledger.total_tokens).toBe(conversations);
     const sum = await sumOf(service);
     expect(sum).toMatchObject({ ...turns, unpriced_turns: 0 });
+    // By user, key and workspace.
+    const counted = countedIn(service.dataDir);
+    expect(counted).toEqual({
+      used_tokens: 3 * turns.total_tokens,
+      reserved_tokens: 0,
+      reserved_nano_usd: 0,
+    });
     const byUser = (await usageOf(service, "?group_by=user")).usage;
     expect(byUser.reduce((all, { turns }) => all + turns, 0)).toBe(turns.turns);
     // None is left running.

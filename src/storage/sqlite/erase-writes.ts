@@ -38,12 +38,14 @@ export interface EraseStep {
 
 /**
  * @param complete writes out what is still to be indexed, so that it is erased as well
+ * @param forgetBudgets takes away what budgets were set for a user; false where none were
  * @param forgetInLedger takes a user's name out of some rows of the ledger, which stay; false where there is none left
  */
 export function createEraseWrites(
   db: Database,
   complete: () => void,
   forgetInLedger: (user_n: number) => boolean,
+  forgetBudgets: (workspace_id: string, user_id: string) => boolean,
 ) {
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
@@ -152,6 +154,7 @@ export function createEraseWrites(
     /** Gives the turns of the user that run. */
     cutOffUser(user: UserScope): string[] {
       const cut = cutOff.get({ ...user });
+      if (forgetBudgets(user.workspace_id, user.user_id)) markUncleaned("files");
       return cut === null ? [] : runningTurns.all({ n: cut.n! }).map(({ id }) => id as string);
     },
 

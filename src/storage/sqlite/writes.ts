@@ -17,6 +17,7 @@ import type {
   TurnStart,
   TurnStarted,
 } from "../store.ts";
+import { createBudgetWrites } from "./budget-writes.ts";
 import { createDocumentWrites } from "./document-writes.ts";
 import { createEraseWrites } from "./erase-writes.ts";
 import { createMemoryWrites } from "./memory-writes.ts";
@@ -33,8 +34,9 @@ export function createWrites(db: Database) {
   const reads = createReads(db);
   const memory = createMemoryWrites(db);
   const { ensureUser, useMemories } = memory;
-  const ledger = createUsageWrites(db);
-  const erase = createEraseWrites(db, complete, ledger.forgetUser);
+  const budgets = createBudgetWrites(db);
+  const ledger = createUsageWrites(db, budgets);
+  const erase = createEraseWrites(db, complete, ledger.forgetUser, budgets.forgetUser);
   const documents = createDocumentWrites(db, ensureUser, erase.markUncleaned);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
@@ -92,6 +94,14 @@ export function createWrites(db: Database) {
     if (idempotency) insertKey.run({ ...idempotency, resource_id: resourceId, created_at: now });
   };
 
+  /** The conversation that a turn is to go on with. */
+  function freeConversation({ workspace_id }: Scope, { conversation_id: id, user_id }: TurnStart) {
+    const found = findConversation.get({ id, workspace_id, user_id });
+    if (found === null) throw unknownConversation();
+    if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id as string);
+    return found;
+  }
+
   /**
    * What is to be indexed, kept until the transaction's end: FTS5 writes out all that it holds at every statement that may
    * be undone by itself, which made each turn a third dearer.
@@ -103,6 +113,7 @@ export function createWrites(db: Database) {
     ...documents,
     ...erase.operations,
     ...ledger.operations,
+    ...budgets.operations,
 
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
       const known = start.idempotency && reads.resourceOf(start.idempotency);
@@ -113,15 +124,18 @@ export function createWrites(db: Database) {
             detail: "The turn that this Idempotency-Key started was deleted.",
           });
         }
-        return { turn, replayed: true, seq: 0 };
+        return { turn, replayed: true, seq: 0, budgets: [] };
       }
       const now = Math.floor(start.now_ms / 1000);
       const conversation_id = start.conversation_id ?? start.new_conversation_id;
+      const found = start.conversation_id === null ? null : freeConversation(scope, start);
+      const payers = { workspace_id: scope.workspace_id, user_id: start.user_id, key_id: start.key_id };
+      const booking = budgets.book(payers, start.reservation, start.now_ms);
       let n: number;
       let user_n: number;
       let title = start.title;
       let count = 0;
-      if (start.conversation_id === null) {
+      if (found === null) {
         user_n = ensureUser(scope.workspace_id, start.user_id, now);
         n = insertConversation.get({
           id: conversation_id,
@@ -134,13 +148,6 @@ export function createWrites(db: Database) {
           now_ms: start.now_ms,
         })!.n as number;
       } else {
-        const found = findConversation.get({
-          id: conversation_id,
-          workspace_id: scope.workspace_id,
-          user_id: start.user_id,
-        });
-        if (found === null) throw unknownConversation();
-        if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id as string);
         n = found.n as number;
         user_n = found.user_n as number;
         count = found.message_count as number;
@@ -189,12 +196,16 @@ export function createWrites(db: Database) {
           key_id: start.key_id,
           conversation_id,
           model: start.model,
+          reserved_tokens: booking.reserved_tokens,
+          reserved_nano_usd: booking.reserved_nano_usd,
           now,
         }),
         now,
       });
+      budgets.reserve(payers, booking, start.now_ms);
       rememberKey(start.idempotency, start.turn_id, now);
-      return { turn: newTurn(start, conversation_id, now), replayed: false, seq: count + 1 };
+      const turn = newTurn(start, conversation_id, now);
+      return { turn, replayed: false, seq: count + 1, budgets: booking.states };
     },
 
     checkpointReplies(checkpoints: Checkpoint[]): void {
