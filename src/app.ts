@@ -11,6 +11,7 @@ import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
 import { readUpload } from "./http/upload.ts";
+import type { Admission } from "./limits/admission.ts";
 import { type BudgetServices, budgetRoutes } from "./limits/routes.ts";
 import type { Log } from "./log.ts";
 import { docsRoutes } from "./ops/docs.ts";
@@ -26,6 +27,7 @@ export interface AppServices
     UserServices,
     UsageServices,
     BudgetServices {
+  readonly admission: Admission;
   readonly readiness: Readiness;
   readonly log: Log;
   /** Whether only programs of this machine are served, because there is no key. */
@@ -36,27 +38,30 @@ export interface AppServices
 const probe = /^https?:\/\/[^/]*\/(health|ready)(\?|$)/;
 
 /** @param requestsOpen counts the requests that are being read, worked on or streamed, the current one included */
-export function createApp(services: AppServices, requestsOpen: () => number = () => 0) {
-  const { log, limits, localOnly, authenticate } = services;
+export function createApp(given: AppServices, requestsOpen: () => number = () => 0) {
+  const { log, limits, localOnly, admission } = given;
+  const authenticate = admission.guard(given.authenticate);
+  const services = { ...given, authenticate };
   const bodyLimits = { bytesMax: limits.bodyBytesMax, secondsMax: limits.bodySecondsMax };
   const uploadLimits = {
     bytesMax: limits.documentBytesMax,
     secondsMax: limits.bodySecondsMax * Math.ceil(limits.documentBytesMax / limits.bodyBytesMax),
   };
   const app = new Elysia({ normalize: false })
-    .onRequest(({ request, set }) => {
+    .onRequest(async ({ request, server, set }) => {
       set.headers[requestIdHeader] = requestIdOf(request);
       if (localOnly) refuseForeignPages(request);
-      if (requestsOpen() > limits.requestsOpenMax && !probe.test(request.url)) {
-        throw new AppError("overloaded");
-      }
+      if (probe.test(request.url)) return;
+      if (requestsOpen() > limits.requestsOpenMax) throw new AppError("overloaded");
+      await admission.enter(request, server);
     })
-    .onError({ as: "global" }, ({ error, request, set }) => {
+    .onError({ as: "global" }, async ({ error, request, set }) => {
       const fault = toAppError(error, request, () => allowedMethods(app, request));
       const requestId = requestIdFrom(set);
       if (statusOf(fault.code) >= 500)
         log.error({ request_id: requestId, code: fault.code, err: fault.cause }, "request failed");
-      return problemResponse(fault, requestId);
+      if (fault.code === "unauthorized") await admission.refused(request);
+      return problemResponse(fault, requestId, admission.headersOf(request));
     })
     .onParse({ as: "global" }, async ({ request, route }) => {
       // Nothing is read from strangers; the routes that take a body all need a principal.
@@ -64,7 +69,8 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
       if (takesUpload(route)) return readUpload(request, uploadLimits);
       return readJsonBody(request, bodyLimits);
     })
-    .onBeforeHandle({ as: "global" }, ({ request }) => {
+    .onBeforeHandle({ as: "global" }, ({ request, set }) => {
+      Object.assign(set.headers, admission.headersOf(request));
       const faults = requestFaults(request);
       if (faults.length > 0) throw invalidRequest(faults);
     })

@@ -45,6 +45,14 @@ const limitDefaults = {
   documentMemoryMibMax: 512,
   documentCharsMax: 50_000_000,
   budgetReplyTokens: 4_096,
+  addressRequestsPerMinute: 0,
+  unauthorizedRequestsPerMinute: 3_000,
+  keyRequestsPerMinute: 0,
+  userRequestsPerMinute: 0,
+  addressTurnsRunningMax: 0,
+  keyTurnsRunningMax: 0,
+  userTurnsRunningMax: 0,
+  trustedProxies: 0,
 };
 
 /** Limits, each with its unit in its name. */
@@ -54,6 +62,15 @@ export type Limits = Readonly<typeof limitDefaults>;
 const limitRanges: Partial<Record<keyof Limits, [minimum: number, maximum: number]>> = {
   shutdownSeconds: [0, 1e9],
   documentWaitSeconds: [0, 1e9],
+  // Where 0 is no limit.
+  addressRequestsPerMinute: [0, 1e9],
+  unauthorizedRequestsPerMinute: [0, 1e9],
+  keyRequestsPerMinute: [0, 1e9],
+  userRequestsPerMinute: [0, 1e9],
+  addressTurnsRunningMax: [0, 1e9],
+  keyTurnsRunningMax: [0, 1e9],
+  userTurnsRunningMax: [0, 1e9],
+  trustedProxies: [0, 100],
   // What Bun takes, and keeps to: it looks every 4 s.
   connectionIdleSeconds: [8, 255],
 };

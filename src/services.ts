@@ -8,6 +8,9 @@ import { Tickets } from "./chat/ticket.ts";
 import type { Config } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
+import { Admission } from "./limits/admission.ts";
+import { Gcra } from "./limits/gcra.ts";
+import { turnSlots } from "./limits/turn-slots.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -61,6 +64,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     questions,
     prices: config.prices,
     budgets: config.budgets,
+    slots: turnSlots(limits),
     fallbacks: config.models.slice(1).map(({ model }) => model),
   });
   const orphans = await turns.endOrphans();
@@ -85,6 +89,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     library,
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: createAuthenticate(config.apiKeys),
+    admission: new Admission(new Gcra(), limits, config.apiKeys.length > 0),
     limits,
     budgets: config.budgets,
     readiness: new Readiness(store),

@@ -95,6 +95,14 @@ describe("limits", () => {
     ["PARLEY_DOCUMENT_MEMORY_MIB_MAX", "documentMemoryMibMax"],
     ["PARLEY_DOCUMENT_CHARS_MAX", "documentCharsMax"],
     ["PARLEY_BUDGET_REPLY_TOKENS", "budgetReplyTokens"],
+    ["PARLEY_ADDRESS_REQUESTS_PER_MINUTE", "addressRequestsPerMinute"],
+    ["PARLEY_UNAUTHORIZED_REQUESTS_PER_MINUTE", "unauthorizedRequestsPerMinute"],
+    ["PARLEY_KEY_REQUESTS_PER_MINUTE", "keyRequestsPerMinute"],
+    ["PARLEY_USER_REQUESTS_PER_MINUTE", "userRequestsPerMinute"],
+    ["PARLEY_ADDRESS_TURNS_RUNNING_MAX", "addressTurnsRunningMax"],
+    ["PARLEY_KEY_TURNS_RUNNING_MAX", "keyTurnsRunningMax"],
+    ["PARLEY_USER_TURNS_RUNNING_MAX", "userTurnsRunningMax"],
+    ["PARLEY_TRUSTED_PROXIES", "trustedProxies"],
   ];
   test.each(variables)("%s sets %s", (variable, limit) => {
     const { limits } = loadConfig({ [variable]: " 77 " });

@@ -8,8 +8,7 @@ import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import { authenticatedRoutes, openRoutes } from "../http/routes.ts";
 import { eventIdFault, type Position, parseEventId, sseHeaders, sseResponse } from "../http/sse.ts";
-import { budgetLimits } from "../limits/budgets.ts";
-import { addLimitHeaders } from "../limits/headers.ts";
+import type { Admission } from "../limits/admission.ts";
 import type { Scope } from "../storage/store.ts";
 import { docs } from "./docs.ts";
 import { toIdempotency } from "./idempotency.ts";
@@ -33,21 +32,28 @@ export interface ChatServices {
   readonly turns: RunningTurns;
   readonly tickets: Tickets;
   readonly authenticate: Authenticate;
+  readonly admission: Admission;
   readonly limits: Limits;
 }
 
 /** Routes that start turns, and those that read and stop them. */
-export function chatRoutes(prefix: string, { turns, tickets, authenticate, limits }: ChatServices) {
-  /** Starts a turn; the headers tell what is left of the budgets that limit it. */
+export function chatRoutes(
+  prefix: string,
+  { turns, tickets, authenticate, admission, limits }: ChatServices,
+) {
+  /** Starts a turn; the headers tell what is left of what limits it. */
   async function start(
     principal: Principal,
     body: ChatRequest,
     key: string | null,
-    set: ResponseState,
+    { request, set }: Pick<Asked, "request" | "set">,
   ): Promise<WatchedTurn> {
-    const started = await turns.start(principal.scope.workspace_id, toNewTurn(principal, body, key));
-    addLimitHeaders(set.headers, budgetLimits(started.budgets ?? [], Date.now()));
-    return started;
+    await admission.takeForUser(request, principal, body.user_id);
+    const turn = toNewTurn(principal, body, key, admission.addressOf(request));
+    const { limits = [], ...watched } = await turns.start(principal.scope.workspace_id, turn);
+    admission.note(request, limits);
+    Object.assign(set.headers, admission.headersOf(request));
+    return watched;
   }
 
   const watch = async (scope: Scope, id: string): Promise<WatchedTurn> =>
@@ -69,7 +75,7 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     asked: Asked,
   ): Promise<Response> {
     const position = lastEventId(asked.request);
-    if (position === null) return view(await start(principal, body, key, asked.set), 0, asked);
+    if (position === null) return view(await start(principal, body, key, asked), 0, asked);
     return view(await watch(principal.scope, position.turn_id), position.offset, asked);
   }
 
@@ -78,7 +84,8 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .post(
       "/chat",
       async ({ principal, body, request, server, set }) => {
-        const { reply } = await start(principal, body, request.headers.get("idempotency-key"), set);
+        const key = request.headers.get("idempotency-key");
+        const { reply } = await start(principal, body, key, { request, set });
         const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
         const ended = await reply.whenEnded(request.signal);
         idleAgain();
@@ -108,7 +115,8 @@ export function chatRoutes(prefix: string, { turns, tickets, authenticate, limit
     .post(
       "/turns",
       async ({ principal, body, request, set }) => {
-        const watched = await start(principal, body, request.headers.get("idempotency-key"), set);
+        const key = request.headers.get("idempotency-key");
+        const watched = await start(principal, body, key, { request, set });
         const { id } = watched.turn;
         set.status = 202;
         set.headers.location = `/v1/turns/${id}`;
@@ -214,7 +222,12 @@ const otherTurnFault = (request: Request) => ({
   message: "must be an event id of this turn",
 });
 
-function toNewTurn(principal: Principal, body: ChatRequest, key: string | null): NewTurn {
+function toNewTurn(
+  principal: Principal,
+  body: ChatRequest,
+  key: string | null,
+  address: string | null,
+): NewTurn {
   const { message, user_id, conversation_id, metadata, model, temperature, max_tokens, collections } = body;
   return {
     message,
@@ -227,6 +240,7 @@ function toNewTurn(principal: Principal, body: ChatRequest, key: string | null):
     use_memory: body.use_memory ?? true,
     collections: collections ?? null,
     key_id: principal.id,
+    address,
     idempotency: key === null ? null : toIdempotency(principal, "turn", key, body),
   };
 }

@@ -1,4 +1,5 @@
 /** What a turn is while it runs: what it was started with, what it works with and how it may come out. */
+import type { TurnSlots } from "../limits/turn-slots.ts";
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
@@ -24,6 +25,7 @@ export interface TurnServices extends ContextServices, ReservationServices {
   readonly model: Model;
   readonly memory: BackgroundMemory;
   readonly instanceId: string;
+  readonly slots: TurnSlots;
 }
 
 /** How the model's part of a turn went. */

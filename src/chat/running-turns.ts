@@ -6,9 +6,10 @@
 import { titleFrom } from "../conversations/title.ts";
 import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
-import { toBudgetError } from "../limits/budgets.ts";
+import { budgetLimits, toBudgetError } from "../limits/budgets.ts";
+import type { LimitState } from "../limits/headers.ts";
+import type { HeldSlots } from "../limits/turn-slots.ts";
 import { countTokens } from "../models/tokens.ts";
-import type { BudgetState } from "../storage/budget-store.ts";
 import type { Idempotency, Metadata, Receipt, Scope, TurnRecord, TurnStart } from "../storage/store.ts";
 import { Reply } from "./reply.ts";
 import { replyTokensMax, reservationOf } from "./reservation.ts";
@@ -36,6 +37,8 @@ export interface NewTurn {
   idempotency: Idempotency | null;
   /** The principal that pays for it. */
   key_id: string;
+  /** Where it was asked for; null where no limit asks for that. */
+  address: string | null;
 }
 
 /** A turn and its reply, growing or whole: all that a view of it needs. */
@@ -44,13 +47,14 @@ export interface WatchedTurn {
   reply: Reply;
 }
 
-/** A turn that was asked for, and the budgets that limit it where it is a new one. */
+/** A turn that was asked for and, where it is a new one, how what limits it stands. */
 export interface StartedTurn extends WatchedTurn {
-  budgets?: readonly BudgetState[];
+  limits?: readonly LimitState[];
 }
 
 interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
+  readonly slots: HeldSlots;
   checkpointedLength: number;
   checkpointedMs: number;
 }
@@ -76,7 +80,7 @@ export class RunningTurns {
   /**
    * Commits a new turn and lets it run, or finds the one that its idempotency key started.
    * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable,
-   * budget_exhausted, forbidden where dollars are limited and a model has no price
+   * rate_limited, budget_exhausted, forbidden where dollars are limited and a model has no price
    */
   async start(workspace_id: string, request: NewTurn): Promise<StartedTurn> {
     const scope = { workspace_id, user_id: request.user_id };
@@ -88,7 +92,13 @@ export class RunningTurns {
     }
     this.#starting++;
     try {
-      return await this.#start(scope, request);
+      const slots = await this.services.slots.hold({ ...request, ...scope });
+      try {
+        return await this.#start(scope, request, slots);
+      } catch (error) {
+        slots.release();
+        throw error;
+      }
     } finally {
       this.#starting--;
       this.#settleIdle();
@@ -185,9 +195,9 @@ export class RunningTurns {
     return watched && watched.reply.ended?.status !== "running" ? watched : null;
   }
 
-  async #start(scope: Entry["scope"], request: NewTurn): Promise<StartedTurn> {
+  async #start(scope: Entry["scope"], request: NewTurn, slots: HeldSlots): Promise<StartedTurn> {
     const { store, model, memory, instanceId, limits } = this.services;
-    const { message, model: requested, temperature, max_tokens, collections, ...rest } = request;
+    const { message, model: requested, temperature, max_tokens, collections, address, ...rest } = request;
     const use_memory = request.use_memory && memory.enabled;
     const nowMs = Date.now();
     const message_tokens = countTokens(message);
@@ -214,11 +224,15 @@ export class RunningTurns {
       throw toBudgetError(error, nowMs);
     });
     const { turn, seq, budgets } = started;
-    if (started.replayed) return (await this.watch(scope, turn.id)) ?? { turn, reply: Reply.of(turn) };
+    if (started.replayed) {
+      slots.release();
+      return (await this.watch(scope, turn.id)) ?? { turn, reply: Reply.of(turn) };
+    }
 
     const controller = new AbortController();
     const entry: Entry = {
       scope,
+      slots,
       turn,
       input: {
         ...scope,
@@ -243,13 +257,14 @@ export class RunningTurns {
     };
     this.#entries.set(turn.id, entry);
     void this.#run(entry);
-    return { turn, reply: entry.reply, budgets };
+    return { turn, reply: entry.reply, limits: [...slots.states, ...budgetLimits(budgets, nowMs)] };
   }
 
   async #run(entry: Entry): Promise<void> {
-    const { turn, reply, startedMs } = entry;
+    const { turn, reply, slots, startedMs } = entry;
     await runTurn(entry, this.services);
     this.#entries.delete(turn.id);
+    slots.release();
     this.#settleIdle();
     const { status, model, usage, error } = reply.ended!;
     this.services.log.info(

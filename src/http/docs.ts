@@ -178,6 +178,7 @@ export const common: ErrorCode[] = [
   "invalid_request",
   "unauthorized",
   "forbidden",
+  "rate_limited",
   "internal",
   "overloaded",
   "storage_unavailable",

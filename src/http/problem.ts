@@ -100,12 +100,18 @@ export const toProblem = (error: AppError, requestId: string): Problem => ({
   ...error.members,
 });
 
-export function problemResponse(error: AppError, requestId: string): Response {
+/** @param more further headers, which the error's own go before */
+export function problemResponse(
+  error: AppError,
+  requestId: string,
+  more: Record<string, string> = {},
+): Response {
   const problem = toProblem(error, requestId);
   const retryAfterSeconds = error.final ? undefined : retryAfterSecondsOf(error.code);
   return Response.json(problem, {
     status: problem.status,
     headers: {
+      ...more,
       "content-type": "application/problem+json",
       "x-request-id": requestId,
       ...(retryAfterSeconds && { "retry-after": String(retryAfterSeconds) }),

@@ -63,6 +63,8 @@ function learn(body: string): void {
   for (const [, id] of body.matchAll(/"(?:turn_id|id)":"(turn_[^"]+)"/g)) known["known-turn"].push(id!);
   for (const [, id] of body.matchAll(/"(?:conversation_id|id)":"(conv_[^"]+)"/g))
     known["known-conversation"].push(id!);
+  // Their cursors are given out by none of the others.
+  if (/^\{"(budgets|object":"usage)"/.test(body)) return;
   for (const [, place, cursor] of body.matchAll(/"next_(after|before)":"([^"]+)"/g))
     known[nameOf(place!)].push(cursor!);
 }

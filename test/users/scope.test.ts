@@ -27,6 +27,7 @@ const newTurn: NewTurn = {
   collections: [],
   idempotency: null,
   key_id: "test",
+  address: null,
 };
 
 /** Asks as somebody who acts for a user, or, with null, for the whole workspace. */
