@@ -33,6 +33,9 @@ export function createUsageReads(db: Database) {
   const userN = db.query<{ n: number }, SQLQueryBindings>(
     "select n from users where workspace_id = $workspace_id and user_id = $user_id",
   );
+  const ownerOf = db.query<{ user_n: number }, SQLQueryBindings>(
+    "select user_n from conversations where id = $id and workspace_id = $workspace_id",
+  );
   const userId = db.query<{ user_id: string | null }, SQLQueryBindings>(
     "select user_id from users where n = $n",
   );
@@ -52,13 +55,19 @@ export function createUsageReads(db: Database) {
       const user_id = scope.user_id ?? query.user_id;
       const key = group_by === null ? "0" : groupKeys[group_by];
       const bindings: Record<string, string | number> = { workspace_id, limit: limit + 1 };
-      const where = ["g.workspace_id = $workspace_id"];
+      const user_n = user_id === null ? null : (userN.get({ workspace_id, user_id })?.n ?? 0);
+      // Whose conversation it is tells where its rows are; of one that was deleted nobody knows.
+      const owner = conversation_id && ownerOf.get({ id: conversation_id, workspace_id });
+      const isOneUsers = user_n !== null || (owner ?? null) !== null;
+      // With a plus it is no reason to walk all of the workspace.
+      const where = [`${isOneUsers ? "+" : ""}g.workspace_id = $workspace_id`];
       const only = (condition: string, name: string, value: string | number | null): void => {
         if (value === null) return;
         where.push(condition);
         bindings[name] = value;
       };
-      only("g.user_n = $user_n", "user_n", user_id && (userN.get({ workspace_id, user_id })?.n ?? 0));
+      only("g.user_n = $user_n", "user_n", user_n);
+      only("g.user_n = $owner_n", "owner_n", owner ? owner.user_n : null);
       only("g.key_id = $key_id", "key_id", key_id);
       only("g.model = $model", "model", model);
       only("g.conversation_id = $conversation_id", "conversation_id", conversation_id);
