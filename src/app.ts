@@ -14,11 +14,14 @@ import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { readUpload } from "./http/upload.ts";
+import type { Admission } from "./limits/admission.ts";
+import { type BudgetServices, budgetRoutes } from "./limits/routes.ts";
 import { docsRoutes } from "./ops/docs.ts";
 import { type MetricsServices, metricsRoutes } from "./ops/metrics-routes.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
 import type { Store } from "./storage/store.ts";
+import { type UsageServices, usageRoutes } from "./usage/routes.ts";
 import { type UserServices, userRoutes } from "./users/routes.ts";
 
 export interface AppServices
@@ -27,8 +30,11 @@ export interface AppServices
     DocumentServices,
     UserServices,
     KeyServices,
+    UsageServices,
+    BudgetServices,
     MetricsServices {
   readonly store: Store;
+  readonly admission: Admission;
   readonly readiness: Readiness;
   /** Whether only programs of this machine are served, because there is no key. */
   readonly isLocalOnly: () => boolean;
@@ -40,8 +46,10 @@ export interface AppServices
 const probe = /^https?:\/\/[^/]*\/(health|ready|metrics)(\?|$)/;
 
 /** @param requestsOpen counts the requests that are being read, worked on or streamed, the current one included */
-export function createApp(services: AppServices, requestsOpen: () => number = () => 0) {
-  const { limits, isLocalOnly, authenticate, requests } = services;
+export function createApp(given: AppServices, requestsOpen: () => number = () => 0) {
+  const { limits, isLocalOnly, requests, admission } = given;
+  const authenticate = admission.guard(given.authenticate);
+  const services = { ...given, authenticate };
   const cors = createCors(services.corsOrigins);
   const bodyLimits = { bytesMax: limits.bodyBytesMax, secondsMax: limits.bodySecondsMax };
   const uploadLimits = {
@@ -49,7 +57,7 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     secondsMax: limits.bodySecondsMax * Math.ceil(limits.documentBytesMax / limits.bodyBytesMax),
   };
   const app = new Elysia({ normalize: false })
-    .onRequest(({ request, set }) => {
+    .onRequest(async ({ request, server, set }) => {
       const requestId = requestIdOf(request);
       set.headers[requestIdHeader] = requestId;
       requests.begin(request, requestId);
@@ -60,15 +68,16 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
         requests.answered(request, null, preflight.status);
         return preflight;
       }
-      if (requestsOpen() > limits.requestsOpenMax && !probe.test(request.url)) {
-        throw new AppError("overloaded");
-      }
+      if (probe.test(request.url)) return undefined;
+      if (requestsOpen() > limits.requestsOpenMax) throw new AppError("overloaded");
+      await admission.enter(request, server);
       return undefined;
     })
-    .onError({ as: "global" }, ({ error, request, set }) => {
+    .onError({ as: "global" }, async ({ error, request, set }) => {
       const fault = toAppError(error, request, () => allowedMethods(app, request));
       requests.failed(request, fault);
-      return problemResponse(fault, requestIdFrom(set));
+      if (fault.code === "unauthorized") await admission.refused(request);
+      return problemResponse(fault, requestIdFrom(set), admission.headersOf(request));
     })
     .onAfterResponse({ as: "global" }, ({ request, route, response, set }) => {
       const status = response instanceof Response ? response.status : Number(set.status ?? 200);
@@ -80,7 +89,8 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
       if (takesUpload(route)) return readUpload(request, uploadLimits);
       return readJsonBody(request, bodyLimits);
     })
-    .onBeforeHandle({ as: "global" }, ({ request }) => {
+    .onBeforeHandle({ as: "global" }, ({ request, set }) => {
+      Object.assign(set.headers, admission.headersOf(request));
       const faults = requestFaults(request);
       if (faults.length > 0) throw invalidRequest(faults);
     })
@@ -92,10 +102,14 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     .use(documentRoutes("/v1", services))
     .use(userRoutes("/v1", services))
     .use(keyRoutes("/v1", services))
+    .use(usageRoutes("/v1", services))
+    .use(budgetRoutes("/v1", services))
     .use(chatRoutes("", services))
     .use(conversationRoutes("", services))
     .use(documentRoutes("", services))
     .use(userRoutes("", services))
-    .use(keyRoutes("", services));
+    .use(keyRoutes("", services))
+    .use(usageRoutes("", services))
+    .use(budgetRoutes("", services));
   return app;
 }

@@ -12,6 +12,9 @@ import {
   parseOrigins,
   readJwt,
 } from "./auth/settings.ts";
+import { describeBudgets, hasLimits, readBudgets } from "./limits/settings.ts";
+import type { DefaultBudgets } from "./storage/budget-store.ts";
+import { type Prices, readPrices } from "./usage/prices.ts";
 
 /** A model and where it is served; `baseUrl` null is OpenAI's own service. */
 export interface ModelTarget {
@@ -45,6 +48,15 @@ const limitDefaults = {
   documentSecondsMax: 60,
   documentMemoryMibMax: 512,
   documentCharsMax: 50_000_000,
+  budgetReplyTokens: 4_096,
+  addressRequestsPerMinute: 0,
+  unauthorizedRequestsPerMinute: 3_000,
+  keyRequestsPerMinute: 0,
+  userRequestsPerMinute: 0,
+  addressTurnsRunningMax: 0,
+  keyTurnsRunningMax: 0,
+  userTurnsRunningMax: 0,
+  trustedProxies: 0,
 };
 
 /** Limits, each with its unit in its name. */
@@ -54,6 +66,15 @@ export type Limits = Readonly<typeof limitDefaults>;
 const limitRanges: Partial<Record<keyof Limits, [minimum: number, maximum: number]>> = {
   shutdownSeconds: [0, 1e9],
   documentWaitSeconds: [0, 1e9],
+  // Where 0 is no limit.
+  addressRequestsPerMinute: [0, 1e9],
+  unauthorizedRequestsPerMinute: [0, 1e9],
+  keyRequestsPerMinute: [0, 1e9],
+  userRequestsPerMinute: [0, 1e9],
+  addressTurnsRunningMax: [0, 1e9],
+  keyTurnsRunningMax: [0, 1e9],
+  userTurnsRunningMax: [0, 1e9],
+  trustedProxies: [0, 100],
   // What Bun takes, and keeps to: it looks every 4 s.
   connectionIdleSeconds: [8, 255],
 };
@@ -86,6 +107,9 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Whether what is said in turns is logged too. */
   readonly logContent: boolean;
+  readonly pricesFile: string | null;
+  readonly prices: Prices;
+  readonly budgets: DefaultBudgets;
   readonly limits: Limits;
 }
 
@@ -165,6 +189,15 @@ export function loadConfig(env: Environment = process.env): Config {
     faults.push("PARLEY_MEMORY_MODEL needs OPENAI_API_KEY or OPENAI_BASE_URL");
   }
 
+  const pricesFile = read("PARLEY_PRICES_FILE");
+  const prices = readPrices(pricesFile, faults);
+  const budgets = readBudgets(read("PARLEY_BUDGETS"), faults);
+  if (hasLimits(budgets, "nano_usd")) {
+    for (const { model } of models) {
+      if (prices.has(model)) continue;
+      faults.push(`PARLEY_BUDGETS limits dollars, but PARLEY_PRICES_FILE has no price of ${model}`);
+    }
+  }
   const config: Config = {
     host,
     port: integer("PORT", 8000, 0, 65_535),
@@ -183,6 +216,9 @@ export function loadConfig(env: Environment = process.env): Config {
     corsOrigins: parseOrigins(read("PARLEY_CORS_ORIGINS"), faults),
     logLevel: logLevel ?? "info",
     logContent: logContent === "1",
+    pricesFile,
+    prices,
+    budgets,
     limits: Object.freeze(limits),
   };
   if (faults.length > 0) throw new ConfigError(faults);
@@ -280,6 +316,8 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_MEMORY_MODEL", config.memoryModel ?? "(unset)"],
     ["PARLEY_LOG_LEVEL", config.logLevel],
     ["PARLEY_LOG_CONTENT", config.logContent ? "1" : "0"],
+    ["PARLEY_PRICES_FILE", config.pricesFile ?? "(unset)"],
+    ["PARLEY_BUDGETS", describeBudgets(config.budgets) ?? "(unset)"],
   ];
   for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
   return lines;

@@ -13,6 +13,9 @@ import { type Config, ConfigError, isLoopback } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
 import { Requests } from "./http/requests.ts";
+import { Admission } from "./limits/admission.ts";
+import { Gcra } from "./limits/gcra.ts";
+import { turnSlots } from "./limits/turn-slots.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -33,6 +36,7 @@ import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
+import { enterAs } from "./usage/background-ledger.ts";
 import { Questions } from "./vectors/questions.ts";
 import { VectorUpkeep } from "./vectors/upkeep.ts";
 
@@ -92,11 +96,15 @@ export async function createServices(config: Config, log: Log): Promise<Services
       logTurn(log, ended, config.logContent);
       metrics.turnEnded(ended);
     },
+    prices: config.prices,
+    budgets: config.budgets,
+    slots: turnSlots(limits),
+    fallbacks: config.models.slice(1).map(({ model }) => model),
   });
   const orphans = await turns.endOrphans();
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   memory.start();
-  const forgetting = forgetIdempotencyKeys(store, log);
+  const forgetting = forgetOld(store, log);
   const library = new DocumentLibrary({
     store,
     extractor: new Extractor(limits),
@@ -120,11 +128,13 @@ export async function createServices(config: Config, log: Log): Promise<Services
     library,
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: requests.noting(createAuthenticate(credentials)),
+    admission: new Admission(new Gcra(), limits, () => !isOpen(credentials)),
     requests,
     tokens,
     views,
     metrics,
     limits,
+    budgets: config.budgets,
     readiness: new Readiness({
       store,
       dataDir: config.dataDir,
@@ -175,23 +185,25 @@ function createModel({ models, limits, throughProxy }: Config, log: Log, observe
 }
 
 function createMemory(config: Config, model: Model, store: Store, log: Log): BackgroundMemory {
-  const { limits, memory, memoryModel } = config;
+  const { limits, memory, memoryModel, prices } = config;
+  const ledger = { store, prices, log };
   const ways =
     memoryModel === "embedded"
       ? { drawing: drawByPatterns, summarising: null }
       : {
-          drawing: drawByModel(model, memoryModel, limits.memoryTokens),
-          summarising: summariseByModel(model, memoryModel),
+          drawing: drawByModel(model, memoryModel, limits.memoryTokens, enterAs("memory", ledger)),
+          summarising: summariseByModel(model, memoryModel, enterAs("summary", ledger)),
         };
   return new BackgroundMemory(memory, { store, log, limits, ...ways });
 }
 
-function forgetIdempotencyKeys(store: Store, log: Log): Timer {
+function forgetOld(store: Store, log: Log): Timer {
   const forget = async (): Promise<void> => {
     try {
       await store.deleteIdempotencyKeys(Math.floor(Date.now() / 1000) - idempotencyHours * 3600);
+      await store.deleteOldBudgetCounters(Date.now());
     } catch (error) {
-      log.error({ err: error }, "old idempotency keys not deleted");
+      log.error({ err: error }, "old idempotency keys and budget counters not deleted");
     }
   };
   void forget();

@@ -55,7 +55,14 @@ describe("the defaults", () => {
 
   test("nothing of it can be changed", () => {
     const config = loadConfig({ PARLEY_API_KEYS: "0123456789abcdef" });
-    for (const part of [config, config.limits, config.models, config.apiKeys]) {
+    for (const part of [
+      config,
+      config.limits,
+      config.models,
+      config.apiKeys,
+      config.budgets,
+      config.budgets.user,
+    ]) {
       expect(Object.isFrozen(part)).toBe(true);
     }
   });
@@ -87,6 +94,15 @@ describe("limits", () => {
     ["PARLEY_DOCUMENT_SECONDS_MAX", "documentSecondsMax"],
     ["PARLEY_DOCUMENT_MEMORY_MIB_MAX", "documentMemoryMibMax"],
     ["PARLEY_DOCUMENT_CHARS_MAX", "documentCharsMax"],
+    ["PARLEY_BUDGET_REPLY_TOKENS", "budgetReplyTokens"],
+    ["PARLEY_ADDRESS_REQUESTS_PER_MINUTE", "addressRequestsPerMinute"],
+    ["PARLEY_UNAUTHORIZED_REQUESTS_PER_MINUTE", "unauthorizedRequestsPerMinute"],
+    ["PARLEY_KEY_REQUESTS_PER_MINUTE", "keyRequestsPerMinute"],
+    ["PARLEY_USER_REQUESTS_PER_MINUTE", "userRequestsPerMinute"],
+    ["PARLEY_ADDRESS_TURNS_RUNNING_MAX", "addressTurnsRunningMax"],
+    ["PARLEY_KEY_TURNS_RUNNING_MAX", "keyTurnsRunningMax"],
+    ["PARLEY_USER_TURNS_RUNNING_MAX", "userTurnsRunningMax"],
+    ["PARLEY_TRUSTED_PROXIES", "trustedProxies"],
   ];
   test.each(variables)("%s sets %s", (variable, limit) => {
     const { limits } = loadConfig({ [variable]: " 77 " });
@@ -382,11 +398,13 @@ describe("what is printed", () => {
       "PARLEY_MEMORY_MODEL",
       "PARLEY_LOG_LEVEL",
       "PARLEY_LOG_CONTENT",
+      "PARLEY_PRICES_FILE",
+      "PARLEY_BUDGETS",
     ]) {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      17 + Object.keys(config.limits).length,
+      19 + Object.keys(config.limits).length,
     );
   });
 });

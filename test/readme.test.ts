@@ -96,7 +96,9 @@ describe("the README", () => {
     }
   });
 
-  test.skipIf(skipsShell()).each(["Memory", "Documents", "Who may do what", "Operations"])(
+  test
+    .skipIf(skipsShell())
+    .each(["Memory", "Documents", "Who may do what", "Usage, limits and budgets", "Operations"])(
     "shows commands that do as shown: %s",
     async (title) => {
       const env = title === "Who may do what" ? { PARLEY_JWT_SECRET: "0123456789abcdef".repeat(4) } : {};

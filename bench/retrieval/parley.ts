@@ -168,6 +168,8 @@ class ParleyMessages extends Opened implements MessageRetriever {
         lease_until: 0,
         use_memory: true,
         idempotency: null,
+        key_id: "bench",
+        reservation: null,
         now_ms: asked.at * 1000,
       });
       const { turn } = started;
@@ -201,6 +203,13 @@ const endOf = (reply: Message | undefined): TurnEnd => ({
   citations: [],
   memories_used: [],
   usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
+  spent: {
+    cached_tokens: 0,
+    reasoning_tokens: 0,
+    cost_nano_usd: null,
+    first_token_ms: null,
+    duration_ms: null,
+  },
   response_tokens: countTokens(reply?.content ?? ""),
   error: null,
   receipt: null,

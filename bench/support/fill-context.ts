@@ -44,6 +44,8 @@ function insertTurn(user_id: string, conversation_id: string | null, index: numb
       lease_until: 0,
       use_memory: true,
       idempotency: null,
+      key_id: "bench",
+      reservation: null,
       now_ms: Date.now(),
     },
   );
@@ -59,6 +61,13 @@ function insertTurn(user_id: string, conversation_id: string | null, index: numb
       citations: [],
       memories_used: [],
       usage: { prompt_tokens: 20, completion_tokens: 20, total_tokens: 40, estimated: false },
+      spent: {
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+        cost_nano_usd: null,
+        first_token_ms: null,
+        duration_ms: null,
+      },
       response_tokens: 120,
       error: null,
       receipt: null,

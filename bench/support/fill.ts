@@ -48,6 +48,8 @@ function insert(index: number): void {
     lease_until: 0,
     use_memory: true,
     idempotency: null,
+    key_id: "bench",
+    reservation: null,
     now_ms,
   });
   operations.endTurn(
@@ -62,6 +64,13 @@ function insert(index: number): void {
       citations: [],
       memories_used: [],
       usage: { prompt_tokens: 20, completion_tokens: 20, total_tokens: 40, estimated: false },
+      spent: {
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+        cost_nano_usd: null,
+        first_token_ms: null,
+        duration_ms: null,
+      },
       response_tokens: 20,
       error: null,
       receipt: null,

@@ -134,7 +134,13 @@ const over = {
   description: "The last event id was `<turn_id>:end`: there is nothing more, and `EventSource` stops.",
 };
 
-const starting: ErrorCode[] = [...naming, "turn_in_progress", "idempotency_key_reused", "shutting_down"];
+const starting: ErrorCode[] = [
+  ...naming,
+  "turn_in_progress",
+  "idempotency_key_reused",
+  "budget_exhausted",
+  "shutting_down",
+];
 const failing: ErrorCode[] = [
   "model_rejected",
   "model_unreachable",

@@ -1,6 +1,7 @@
 /** A turn that has ended, for who logs and counts: everything is measured once, here, and nothing at a token. */
 import type { Log } from "../log.ts";
 import type { TurnRecord } from "../storage/store.ts";
+import type { Spent } from "../storage/usage-store.ts";
 import type { Correlation } from "../trace-context.ts";
 import type { RunningTurn } from "./running-turn.ts";
 
@@ -20,15 +21,18 @@ export interface EndedTurn {
   readonly writingSeconds: number | null;
   /** By kind. */
   readonly tokens: Readonly<Record<string, number>>;
-  /** In the currency of the price table; null where the model has no price. */
+  /** In dollars; null where the model has no price. */
   readonly cost: number | null;
 }
 
 /** More of a message or a reply isn't logged: a line has its bounds. */
 const contentCharsMax = 32_000;
 
-/** @param running a turn whose end has been told */
-export function endedTurn({ reply, input, correlation, startedMs }: RunningTurn): EndedTurn {
+/** @param running a turn whose end has been told, with what it took */
+export function endedTurn(
+  { reply, input, correlation, startedMs }: RunningTurn,
+  { cached_tokens, reasoning_tokens, cost_nano_usd }: Spent,
+): EndedTurn {
   const turn = reply.ended!;
   const { first, finished } = reply.writtenMs;
   const { prompt_tokens, completion_tokens } = turn.usage;
@@ -41,8 +45,13 @@ export function endedTurn({ reply, input, correlation, startedMs }: RunningTurn)
     seconds: secondsFrom(startedMs, Date.now()),
     firstTokenSeconds: first === null ? null : secondsFrom(startedMs, first),
     writingSeconds: first === null || finished === null ? null : secondsFrom(first, finished),
-    tokens: { prompt: prompt_tokens, completion: completion_tokens },
-    cost: null,
+    tokens: {
+      prompt: prompt_tokens,
+      cached: cached_tokens,
+      completion: completion_tokens,
+      reasoning: reasoning_tokens,
+    },
+    cost: cost_nano_usd === null ? null : cost_nano_usd / 1e9,
   };
 }
 

@@ -10,6 +10,7 @@ import { requestIdFrom } from "../http/request-id.ts";
 import type { Requests } from "../http/requests.ts";
 import { authenticatedRoutes, openRoutes } from "../http/routes.ts";
 import { eventIdFault, type Position, parseEventId, sseHeaders, sseResponse } from "../http/sse.ts";
+import type { Admission } from "../limits/admission.ts";
 import type { Scope } from "../storage/store.ts";
 import { docs } from "./docs.ts";
 import { toIdempotency } from "./idempotency.ts";
@@ -35,26 +36,32 @@ export interface ChatServices {
   readonly authenticate: Authenticate;
   readonly views: OpenViews;
   readonly requests: Requests;
+  readonly admission: Admission;
   readonly limits: Limits;
 }
 
 /** Routes that start turns, and those that read and stop them. */
 export function chatRoutes(prefix: string, services: ChatServices) {
-  const { turns, tickets, authenticate, views, requests, limits } = services;
+  const { turns, tickets, authenticate, views, requests, admission, limits } = services;
 
-  const start = async (
+  /** Starts a turn; the headers tell what is left of what limits it. */
+  async function start(
     principal: Principal,
     body: ChatRequest,
     key: string | null,
-    request: Request,
-  ): Promise<WatchedTurn> => {
-    const watched = await turns.start(actingFor(principal, body.user_id).workspace_id, {
-      ...toNewTurn(principal, body, key),
+    { request, set }: Pick<Asked, "request" | "set">,
+  ): Promise<WatchedTurn> {
+    const { workspace_id } = actingFor(principal, body.user_id);
+    await admission.takeForUser(request, principal, body.user_id);
+    const { limits = [], ...watched } = await turns.start(workspace_id, {
+      ...toNewTurn(principal, body, key, admission.addressOf(request)),
       correlation: requests.correlationOf(request),
     });
     requests.concerns(request, watched.turn.id);
+    admission.note(request, limits);
+    Object.assign(set.headers, admission.headersOf(request));
     return watched;
-  };
+  }
 
   const watch = async (scope: Scope, id: string): Promise<WatchedTurn> =>
     (await turns.watch(scope, id)) ?? unknownTurn();
@@ -90,8 +97,7 @@ export function chatRoutes(prefix: string, services: ChatServices) {
     asked: Asked,
   ): Promise<Response> {
     const position = lastEventId(asked.request);
-    if (position === null)
-      return stream(principal, await start(principal, body, key, asked.request), 0, asked);
+    if (position === null) return stream(principal, await start(principal, body, key, asked), 0, asked);
     const scope = actingFor(principal, body.user_id);
     return stream(principal, await watch(scope, position.turn_id), position.offset, asked);
   }
@@ -100,8 +106,9 @@ export function chatRoutes(prefix: string, services: ChatServices) {
   const starting = authenticatedRoutes(prefix, authenticate)
     .post(
       "/chat",
-      async ({ principal, body, request, server }) => {
-        const { turn, reply } = await start(principal, body, request.headers.get("idempotency-key"), request);
+      async ({ principal, body, request, server, set }) => {
+        const key = request.headers.get("idempotency-key");
+        const { turn, reply } = await start(principal, body, key, { request, set });
         const view = views.view(principal, request);
         const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
         const ended = await reply.whenEnded(view.signal);
@@ -134,7 +141,8 @@ export function chatRoutes(prefix: string, services: ChatServices) {
     .post(
       "/turns",
       async ({ principal, body, request, set }) => {
-        const watched = await start(principal, body, request.headers.get("idempotency-key"), request);
+        const key = request.headers.get("idempotency-key");
+        const watched = await start(principal, body, key, { request, set });
         const { id } = watched.turn;
         const { workspace_id } = principal.scope;
         set.status = 202;
@@ -263,6 +271,7 @@ function toNewTurn(
   principal: Principal,
   body: ChatRequest,
   key: string | null,
+  address: string | null,
 ): Omit<NewTurn, "correlation"> {
   const { message, user_id, conversation_id, metadata, model, temperature, max_tokens, collections } = body;
   return {
@@ -275,6 +284,8 @@ function toNewTurn(
     max_tokens: max_tokens ?? null,
     use_memory: body.use_memory ?? true,
     collections: collections ?? null,
+    key_id: principal.id,
+    address,
     idempotency: key === null ? null : toIdempotency(principal, "turn", key, body),
   };
 }

@@ -1,4 +1,5 @@
 /** What a turn is while it runs: what it was started with, what it works with and how it may come out. */
+import type { TurnSlots } from "../limits/turn-slots.ts";
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
@@ -6,6 +7,7 @@ import type { Correlation } from "../trace-context.ts";
 import type { ContextServices, TurnContext, TurnInput } from "./context.ts";
 import type { EndedTurn } from "./ended-turn.ts";
 import type { Reply } from "./reply.ts";
+import type { ReservationServices } from "./reservation.ts";
 
 /** Why a running turn is aborted; the signal's reason. */
 export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long";
@@ -24,12 +26,13 @@ export interface RunningTurn {
   readonly abort: (reason: AbortReason) => void;
 }
 
-export interface TurnServices extends ContextServices {
+export interface TurnServices extends ContextServices, ReservationServices {
   /** Hears of each turn when its end is committed. */
   readonly onTurnEnd: (ended: EndedTurn) => void;
   readonly model: Model;
   readonly memory: BackgroundMemory;
   readonly instanceId: string;
+  readonly slots: TurnSlots;
 }
 
 /** How the model's part of a turn went. */

@@ -6,11 +6,15 @@
 import { titleFrom } from "../conversations/title.ts";
 import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
+import { budgetLimits, toBudgetError } from "../limits/budgets.ts";
+import type { LimitState } from "../limits/headers.ts";
+import type { HeldSlots } from "../limits/turn-slots.ts";
 import { countTokens } from "../models/tokens.ts";
-import type { Idempotency, Metadata, Receipt, Scope, TurnRecord } from "../storage/store.ts";
+import type { Idempotency, Metadata, Receipt, Scope, TurnRecord, TurnStart } from "../storage/store.ts";
 import type { Correlation } from "../trace-context.ts";
 import { endedTurn } from "./ended-turn.ts";
 import { Reply } from "./reply.ts";
+import { replyTokensMax, reservationOf } from "./reservation.ts";
 import type { RunningTurn, TurnServices } from "./running-turn.ts";
 import { runTurn } from "./turn.ts";
 import { estimatedUsage } from "./turn-end.ts";
@@ -34,6 +38,10 @@ export interface NewTurn {
   collections: string[] | null;
   correlation: Correlation;
   idempotency: Idempotency | null;
+  /** The principal that pays for it. */
+  key_id: string;
+  /** Where it was asked for; null where no limit asks for that. */
+  address: string | null;
 }
 
 /** A turn and its reply, growing or whole: all that a view of it needs. */
@@ -42,8 +50,14 @@ export interface WatchedTurn {
   reply: Reply;
 }
 
+/** A turn that was asked for and, where it is a new one, how what limits it stands. */
+export interface StartedTurn extends WatchedTurn {
+  limits?: readonly LimitState[];
+}
+
 interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
+  readonly slots: HeldSlots;
   checkpointedLength: number;
   checkpointedMs: number;
 }
@@ -68,9 +82,10 @@ export class RunningTurns {
 
   /**
    * Commits a new turn and lets it run, or finds the one that its idempotency key started.
-   * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable
+   * @throws overloaded, shutting_down, not_found, turn_in_progress, idempotency_key_reused, storage_unavailable,
+   * rate_limited, budget_exhausted, forbidden where dollars are limited and a model has no price
    */
-  async start(workspace_id: string, request: NewTurn): Promise<WatchedTurn> {
+  async start(workspace_id: string, request: NewTurn): Promise<StartedTurn> {
     const scope = { workspace_id, user_id: request.user_id };
     const started = await this.#startedBefore(scope, request.idempotency);
     if (started !== null) return started;
@@ -80,7 +95,13 @@ export class RunningTurns {
     }
     this.#starting++;
     try {
-      return await this.#start(scope, request);
+      const slots = await this.services.slots.hold({ ...request, ...scope });
+      try {
+        return await this.#start(scope, request, slots);
+      } catch (error) {
+        slots.release();
+        throw error;
+      }
     } finally {
       this.#starting--;
       this.#settleIdle();
@@ -120,7 +141,7 @@ export class RunningTurns {
 
   /** Ends what dead instances left running as `interrupted`, with the text of their last checkpoints. */
   async endOrphans(): Promise<number> {
-    const { store, instanceId } = this.services;
+    const { store, instanceId, prices } = this.services;
     const orphans = await store.orphans(instanceId);
     const nowMs = Date.now();
     const error = { code: "turn_interrupted", message: "The process that wrote the reply died." } as const;
@@ -134,6 +155,13 @@ export class RunningTurns {
           ...turn,
           status: "interrupted",
           usage,
+          spent: {
+            cached_tokens: 0,
+            reasoning_tokens: 0,
+            cost_nano_usd: prices.costOf(turn.model, { ...usage, cached_tokens: 0 }),
+            first_token_ms: null,
+            duration_ms: null,
+          },
           response_tokens,
           error,
           receipt: null,
@@ -170,33 +198,53 @@ export class RunningTurns {
     return watched && watched.reply.ended?.status !== "running" ? watched : null;
   }
 
-  async #start(scope: Entry["scope"], request: NewTurn): Promise<WatchedTurn> {
-    const { store, model, memory, instanceId } = this.services;
-    const { message, model: requested, temperature, max_tokens, collections, correlation, ...rest } = request;
+  async #start(scope: Entry["scope"], request: NewTurn, slots: HeldSlots): Promise<StartedTurn> {
+    const { store, model, memory, instanceId, limits } = this.services;
+    const {
+      message,
+      model: requested,
+      temperature,
+      max_tokens,
+      collections,
+      address,
+      correlation,
+      ...rest
+    } = request;
     const use_memory = request.use_memory && memory.enabled;
     const nowMs = Date.now();
     const message_tokens = countTokens(message);
-    const started = await store.startTurn(scope, {
+    const answering = model.answersAs(requested);
+    const asked = { ...request, use_memory, message_tokens };
+    const reservation = await reservationOf(scope, asked, answering, this.services);
+    const start: TurnStart = {
       ...rest,
       use_memory,
+      reservation,
       turn_id: newId("turn"),
       user_message_id: newId("message"),
       message_id: newId("message"),
       new_conversation_id: newId("conversation"),
       message,
       message_tokens,
-      model: model.answersAs(requested),
+      model: answering,
       title: titleFrom(message),
       instance_id: instanceId,
       lease_until: leaseUntil(nowMs),
       now_ms: nowMs,
+    };
+    const started = await store.startTurn(scope, start).catch((error: unknown) => {
+      throw toBudgetError(error, nowMs);
     });
-    const { turn, seq } = started;
-    if (started.replayed) return (await this.watch(scope, turn.id)) ?? { turn, reply: Reply.of(turn) };
+    const { turn, seq, budgets } = started;
+    if (started.replayed) {
+      slots.release();
+      return (await this.watch(scope, turn.id)) ?? { turn, reply: Reply.of(turn) };
+    }
 
     const controller = new AbortController();
     const entry: Entry = {
       scope,
+      slots,
       turn,
       input: {
         ...scope,
@@ -207,7 +255,12 @@ export class RunningTurns {
         use_memory,
         collections,
       },
-      options: { model: requested, temperature, max_tokens, trace: correlation.trace },
+      options: {
+        model: requested,
+        temperature,
+        max_tokens: budgets.length > 0 ? replyTokensMax(request, limits) : max_tokens,
+        trace: correlation.trace,
+      },
       reply: new Reply(),
       correlation,
       signal: controller.signal,
@@ -218,14 +271,15 @@ export class RunningTurns {
     };
     this.#entries.set(turn.id, entry);
     void this.#run(entry);
-    return entry;
+    return { turn, reply: entry.reply, limits: [...slots.states, ...budgetLimits(budgets, nowMs)] };
   }
 
   async #run(entry: Entry): Promise<void> {
-    await runTurn(entry, this.services);
+    const spent = await runTurn(entry, this.services);
     this.#entries.delete(entry.turn.id);
+    entry.slots.release();
     this.#settleIdle();
-    this.services.onTurnEnd(endedTurn(entry));
+    this.services.onTurnEnd(endedTurn(entry, spent));
   }
 
   /** Checkpoints the replies that are due and ends the turns that take too long. */

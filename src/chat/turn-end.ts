@@ -11,9 +11,9 @@ const retryMs = 500;
 
 /** The end to commit, with the provider's usage or, where it gave none, our own count. */
 export function toEnd(
-  { reply, input, turn }: RunningTurn,
+  { reply, input, turn, startedMs }: RunningTurn,
   outcome: Outcome,
-  { model: port, memory }: TurnServices,
+  { model: port, memory, prices }: TurnServices,
 ): TurnEnd {
   const { status, finish_reason, error, usage: reported, context } = outcome;
   const response = reply.text;
@@ -29,6 +29,8 @@ export function toEnd(
       }
     : estimatedUsage(context?.tokens ?? 0, response_tokens);
   const { model } = turn;
+  const { first } = reply.writtenMs;
+  const cached_tokens = reported?.cached_tokens ?? 0;
   return {
     status,
     finish_reason,
@@ -37,6 +39,13 @@ export function toEnd(
     response,
     response_tokens,
     usage,
+    spent: {
+      cached_tokens,
+      reasoning_tokens: reported?.reasoning_tokens ?? 0,
+      cost_nano_usd: prices.costOf(model, { ...usage, cached_tokens }),
+      first_token_ms: first === null ? null : Math.max(0, first - startedMs),
+      duration_ms: Date.now() - startedMs,
+    },
     sources: context?.sources ?? [],
     citations: context?.citations ?? [],
     memories_used: context?.memories_used ?? [],
@@ -87,6 +96,6 @@ export async function commitEnd(
 }
 
 function asEnded(turn: TurnRecord, end: TurnEnd, nowMs: number): TurnRecord {
-  const { response_tokens: _, receipt: __, to_remember: ___, reply_recallable: ____, ...told } = end;
+  const { spent, response_tokens, receipt, to_remember, reply_recallable, ...told } = end;
   return { ...turn, ...told, ended_at: Math.floor(nowMs / 1000) };
 }

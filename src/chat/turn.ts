@@ -3,15 +3,16 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { ModelFailure } from "../models/model.ts";
 import type { FinishReason, TurnEndStatus } from "../storage/store.ts";
+import type { Spent } from "../storage/usage-store.ts";
 import { buildContext } from "./context.ts";
 import type { AbortReason, Outcome, RunningTurn, TurnServices } from "./running-turn.ts";
 import { commitEnd, toEnd } from "./turn-end.ts";
 
 /**
- * Runs a turn to its end, whatever happens; resolves when the end is committed and told to the watchers. What later
- * turns remember of it is worked out in the background.
+ * Runs a turn to its end, whatever happens; resolves when the end is committed and told to the watchers, with what it
+ * took. What later turns remember of it is worked out in the background.
  */
-export async function runTurn(running: RunningTurn, services: TurnServices): Promise<void> {
+export async function runTurn(running: RunningTurn, services: TurnServices): Promise<Spent> {
   const outcome = await streamReply(running, services);
   const end = toEnd(running, outcome, services);
   running.reply.end(await commitEnd(running, end, services));
@@ -24,6 +25,7 @@ export async function runTurn(running: RunningTurn, services: TurnServices): Pro
     to_remember: end.to_remember,
     fold: outcome.context?.fold ?? null,
   });
+  return end.spent;
 }
 
 /** Lets the model write the reply. Never throws: a failure is an outcome, and the text before it is kept. */
@@ -49,7 +51,8 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
       if (piece.model !== undefined) turn.model = piece.model;
       if (piece.usage !== undefined) outcome.usage = piece.usage;
       if (piece.finish_reason !== undefined) outcome.finish_reason = piece.finish_reason;
-      if (piece.text !== undefined && !reply.append(piece.text, replyCharsMax)) running.abort("too_long");
+      if (piece.text === undefined) return;
+      if (!reply.append(piece.text, replyCharsMax)) running.abort("too_long");
     });
     outcome.status = statusOfFinish(outcome.finish_reason);
   } catch (error) {

@@ -132,13 +132,27 @@ function problemsOf(codes: ErrorCode[]) {
         description: codes.map((code) => `\`${code}\`: ${titleOf(code)}.`).join(" "),
         headers: refs("headers", [
           ...(status === 401 ? ["WWW-Authenticate"] : []),
-          ...(codes.some((code) => retryAfterSecondsOf(code) !== undefined) ? ["Retry-After"] : []),
+          ...(status === 429 || codes.some((code) => retryAfterSecondsOf(code) !== undefined)
+            ? ["Retry-After"]
+            : []),
         ]),
         content: { "application/problem+json": { schema: problem, examples: refs("examples", codes) } },
       },
     ]),
   );
 }
+
+const exhaustedBudget = {
+  scope: "user",
+  unit: "tokens",
+  period: "day",
+  limit: 100_000,
+  used: 97_000,
+  reserved: 0,
+  remaining: 3_000,
+  renews_at: 1_785_024_000,
+  needed: 8_000,
+};
 
 /** A problem of each code, made as the real ones are. */
 export function problemExample(code: ErrorCode): Problem {
@@ -152,9 +166,11 @@ export function problemExample(code: ErrorCode): Problem {
       ? invalidRequest([{ path: "body.message", message: "is required" }])
       : code === "turn_in_progress"
         ? new AppError(code, { members: { turn_id: exampleIds.turn } })
-        : code.startsWith("model_") || code === "turn_interrupted"
-          ? new AppError(code, { members: failedTurn })
-          : new AppError(code);
+        : code === "budget_exhausted"
+          ? new AppError(code, { members: { budget: exhaustedBudget } })
+          : code.startsWith("model_") || code === "turn_interrupted"
+            ? new AppError(code, { members: failedTurn })
+            : new AppError(code);
   return toProblem(error, "req_01980000-0000-7000-8000-000000000001");
 }
 
@@ -163,6 +179,7 @@ export const common: ErrorCode[] = [
   "invalid_request",
   "unauthorized",
   "forbidden",
+  "rate_limited",
   "internal",
   "overloaded",
   "storage_unavailable",

@@ -7,6 +7,23 @@ import { faultsMax, toFaults } from "./faults.ts";
 import { requestFaults } from "./request-faults.ts";
 import { integer, strictObject } from "./strict.ts";
 
+const amount = (description: string) => t.Union([integer({ minimum: 0 }), t.String()], { description });
+
+const budgetInProblem = strictObject(
+  {
+    scope: t.UnionEnum(["user", "key", "workspace"], { description: "Whose budget it is." }),
+    unit: t.UnionEnum(["tokens", "usd"]),
+    period: t.UnionEnum(["day", "month"], { description: "Of UTC." }),
+    limit: amount("Tokens as a number, dollars as text."),
+    used: amount("By turns that have ended."),
+    reserved: amount("By turns that run."),
+    remaining: amount("What is neither used nor reserved."),
+    renews_at: integer({ minimum: 0, description: "When the next period begins." }),
+    needed: amount("The most that the refused turn may take."),
+  },
+  { title: "ExhaustedBudget", description: "The budget that has no room for a turn." },
+);
+
 export const problem = strictObject(
   {
     type: t.String({ description: "Names the kind of problem; `code` in the form of a URI." }),
@@ -31,6 +48,7 @@ export const problem = strictObject(
     turn_id: t.Optional(t.String({ description: "The turn that failed, or that is in the way." })),
     conversation_id: t.Optional(t.String({ description: "The conversation of a turn that failed." })),
     response: t.Optional(t.String({ description: "The partial reply of a turn that failed: it is kept." })),
+    budget: t.Optional(budgetInProblem),
   },
   { title: "Problem", description: "An error, as RFC 9457 has it." },
 );
@@ -82,12 +100,18 @@ export const toProblem = (error: AppError, requestId: string): Problem => ({
   ...error.members,
 });
 
-export function problemResponse(error: AppError, requestId: string): Response {
+/** @param more further headers, which the error's own go before */
+export function problemResponse(
+  error: AppError,
+  requestId: string,
+  more: Record<string, string> = {},
+): Response {
   const problem = toProblem(error, requestId);
   const retryAfterSeconds = error.final ? undefined : retryAfterSecondsOf(error.code);
   return Response.json(problem, {
     status: problem.status,
     headers: {
+      ...more,
       "content-type": "application/problem+json",
       "x-request-id": requestId,
       ...(retryAfterSeconds && { "retry-after": String(retryAfterSeconds) }),

@@ -32,7 +32,7 @@ export const text = (options: Words & { minLength?: number; maxLength?: number; 
   t.String({ format: "text", ...options });
 
 /**
- * Text of a form that a function knows.
+ * Text of a form that a function knows; what a pattern can tell of it is for the document alone.
  * @param format a name for the form; each is declared once
  * @param fault what a value must be, as clients read it: "must be …"
  */

@@ -8,7 +8,7 @@ import { type Fact, factCharsMax, factsMax, slotOf } from "./fact.ts";
 import { factsIn } from "./patterns.ts";
 import { dateIn, quoted } from "./prose.ts";
 import { rankMemories } from "./relevance.ts";
-import { write } from "./writing.ts";
+import { type EnterUsage, write } from "./writing.ts";
 
 export interface Drawn {
   facts: Fact[];
@@ -85,11 +85,16 @@ Answer with JSON alone: {"memories": [{"text": "…", "kind": "fact", "slot": nu
  * @param name which model is asked; null is the configured one
  * @param knownTokensMax of the present memories that it is shown, those that bear on the message first
  */
-export function drawByModel(model: Model, name: string | null, knownTokensMax: number): Drawing {
+export function drawByModel(
+  model: Model,
+  name: string | null,
+  knownTokensMax: number,
+  enter: EnterUsage = () => {},
+): Drawing {
   return {
     atOnceMax: 4,
     mayFind: (message) => saysSomething.test(message),
-    async draw({ message, created_at }, known, attempt, signal) {
+    async draw({ turn_id, message, created_at }, known, attempt, signal) {
       const { memories, time_zone } = await known();
       const shown = within(knownTokensMax, message, memories);
       const date = (at: number): string => dateIn(time_zone, at);
@@ -109,6 +114,8 @@ export function drawByModel(model: Model, name: string | null, knownTokensMax: n
           ...(attempt === 1 && { response_format: format }),
         },
         signal,
+        undefined,
+        (usage) => enter(turn_id, usage),
       );
       return { facts: readFacts(written.text, shown), tokens_used: written.tokens_used };
     },

@@ -4,7 +4,7 @@ import { type Model, ModelFailure } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { MessageRecord } from "../storage/store.ts";
 import { dateIn, quoted } from "./prose.ts";
-import { type Written, write } from "./writing.ts";
+import { type EnterUsage, type Written, write } from "./writing.ts";
 
 /** Of a message, that the model gets to see. */
 const messageCharsMax = 2_000;
@@ -32,7 +32,11 @@ export type Summarising = (
  * @param name which model is asked; null is the configured one
  * The summaries reject with a ModelFailure or the signal's reason.
  */
-export function summariseByModel(model: Model, name: string | null): Summarising {
+export function summariseByModel(
+  model: Model,
+  name: string | null,
+  enter: EnterUsage = () => {},
+): Summarising {
   return async (before, messages, tokensMax, signal) => {
     const said = messages
       .filter(({ content }) => content.trim() !== "")
@@ -45,7 +49,13 @@ export function summariseByModel(model: Model, name: string | null): Summarising
       `What was said next:\n${said.join("\n")}`,
       `Write at most ${Math.ceil(tokensMax * wordsPerToken)} words.`,
     ].join("\n\n");
-    const written = await write(model, { model: name, instructions: summaryInstructions, material }, signal);
+    const written = await write(
+      model,
+      { model: name, instructions: summaryInstructions, material },
+      signal,
+      undefined,
+      (usage) => enter(messages.at(-1)!.turn_id, usage),
+    );
     const text = fitted(toNormalForm(written.text), tokensMax);
     if (text === "") throw new ModelFailure("model_bad_response", "The model wrote no summary.");
     return { ...written, text };

@@ -5,6 +5,16 @@ import { countTokens } from "../models/tokens.ts";
 /** Of a reply, thoughts included. */
 const charsMax = 50_000;
 
+/** What a request took, by the provider's count or else by ours. */
+export interface WrittenUsage extends ModelUsage {
+  estimated: boolean;
+  model: string;
+  duration_ms: number;
+}
+
+/** Hears what a request for a turn took, also where it failed after the model had begun to answer. */
+export type EnterUsage = (turnId: string, usage: WrittenUsage) => void;
+
 export interface Written {
   text: string;
   tokens_used: number;
@@ -18,6 +28,7 @@ export interface WritingTask extends Pick<ModelRequest, "model" | "response_form
 
 /**
  * Lets the model write.
+ * @param enter hears what that took, unless nothing came
  * @throws ModelFailure, also where it takes longer than `secondsMax` or writes without end; the signal's reason
  */
 export async function write(
@@ -25,6 +36,7 @@ export async function write(
   task: WritingTask,
   signal: AbortSignal,
   secondsMax = 60,
+  enter: (usage: WrittenUsage) => void = () => {},
 ): Promise<Written> {
   signal.throwIfAborted();
   const { instructions, material, ...asked } = task;
@@ -50,12 +62,24 @@ export async function write(
     temperature: null,
     max_tokens: null,
   };
+  const startedMs = Date.now();
   let text = "";
-  let usage: ModelUsage | undefined;
+  let answering = model.answersAs(task.model);
+  let reported: ModelUsage | undefined;
+  const used = (): WrittenUsage => {
+    const own = { model: answering, duration_ms: Date.now() - startedMs };
+    if (reported !== undefined) return { ...reported, ...own, estimated: false };
+    const prompt_tokens = countTokens(instructions) + countTokens(material);
+    const completion_tokens = countTokens(text);
+    const total_tokens = prompt_tokens + completion_tokens;
+    const counted = { prompt_tokens, completion_tokens, total_tokens, cached_tokens: 0, reasoning_tokens: 0 };
+    return { ...counted, ...own, estimated: true };
+  };
   try {
     await model.reply(request, attempt.signal, (piece) => {
       text += piece.text ?? "";
-      usage = piece.usage ?? usage;
+      reported = piece.usage ?? reported;
+      answering = piece.model ?? answering;
       if (text.length > charsMax)
         giveUp(new ModelFailure("model_bad_response", "The model wrote without end."));
     });
@@ -64,9 +88,9 @@ export async function write(
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", stop);
+    if (reported !== undefined || text !== "") enter(used());
   }
-  const counted = () => countTokens(instructions) + countTokens(material) + countTokens(text);
-  return { text: withoutThoughts(text), tokens_used: usage?.total_tokens ?? counted() };
+  return { text: withoutThoughts(text), tokens_used: used().total_tokens };
 }
 
 /** What reasoning models of some servers say before they answer. */

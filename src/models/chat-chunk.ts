@@ -123,6 +123,7 @@ export class Answer {
       prompt_tokens,
       completion_tokens,
       total_tokens: countOf(usage.total_tokens) || prompt_tokens + completion_tokens,
+      cached_tokens: countOf(usage.prompt_tokens_details?.cached_tokens),
       reasoning_tokens: countOf(usage.completion_tokens_details?.reasoning_tokens),
     };
     this.progressed = true;

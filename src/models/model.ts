@@ -67,6 +67,8 @@ export interface ModelUsage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /** The part of `prompt_tokens` that the provider had in its cache. */
+  cached_tokens: number;
   /** The part of `completion_tokens` that was spent on reasoning and isn't in the text. */
   reasoning_tokens: number;
 }

@@ -14,6 +14,10 @@ A *turn* is one user message and the reply to it; it runs to its end whether or 
 
 **Retries.** With an \`Idempotency-Key\` a request may be sent again without doing its work twice.
 
+**Rate limits** hold where the service sets them: requests a minute and turns at once, for a key, a user or an address. Answers tell in \`RateLimit-Policy\`, \`RateLimit\` and \`x-ratelimit-*-requests\` what is left; what is too much is refused with 429 \`rate_limited\` and \`Retry-After\`.
+
+**Budgets** limit what a user, a key or a workspace may use in a day or month of UTC. A turn reserves the most that it may take, and what doesn't fit is refused with 429 \`budget_exhausted\`, \`Retry-After\` and the budget. The answer that starts a turn tells in \`RateLimit-Policy\` and \`RateLimit\` what is left of those that limit it.
+
 **Errors** are \`application/problem+json\` (RFC 9457). A method that a path doesn't know is answered with 405 and \`Allow\`. Decide by their \`code\`.
 `.trim();
 
@@ -36,6 +40,7 @@ export const about = {
       description: "What is known about a user: read it, change it, take it along, erase it.",
     },
     { name: "Keys", description: "Who may do what: keys, and tokens for users." },
+    { name: "Usage", description: "What was used, by whom, and what it cost." },
     { name: "Operations", description: "Is it alive, is it ready, how is it used." },
   ],
 };

@@ -69,7 +69,7 @@ const files = [
 ];
 
 const tag = "Operations";
-const problems: ErrorCode[] = ["invalid_request", "forbidden", "internal"];
+const problems: ErrorCode[] = ["invalid_request", "forbidden", "rate_limited", "internal"];
 
 /** @param routes the routes to document, read when the document is first asked for */
 export function docsRoutes(routes: () => readonly InternalRoute[]) {

@@ -63,11 +63,7 @@ export class Metrics {
     ["model"],
   );
   readonly #tokens = this.#counter("parley_tokens_total", "Tokens that turns used.", ["kind", "model"]);
-  readonly #cost = this.#counter(
-    "parley_cost_total",
-    "What turns cost, in the currency of the price table.",
-    ["model"],
-  );
+  readonly #cost = this.#counter("parley_cost_usd_total", "What turns cost, by the price table.", ["model"]);
   readonly #modelErrors = this.#counter("parley_model_errors_total", "Attempts at a model that failed.", [
     "kind",
     "code",

@@ -7,9 +7,11 @@
  * A `Scope` is part of every query: what lies outside of it does not exist.
  */
 import type { ErrorCode } from "../errors.ts";
+import type { BudgetState, BudgetStore, Reservation } from "./budget-store.ts";
 import type { DocumentStore } from "./document-store.ts";
 import type { KeyStore } from "./key-store.ts";
 import type { MemoryStore } from "./memory-store.ts";
+import type { Spent, UsageStore } from "./usage-store.ts";
 import type { VectorStore } from "./vector-store.ts";
 
 /** Whose data a call may touch; a null user_id means every user of the workspace. */
@@ -115,6 +117,10 @@ export interface TurnStart {
   /** Whether the turn may be found by recall, and memories drawn from it. */
   use_memory: boolean;
   idempotency: Idempotency | null;
+  /** The principal that pays for it. */
+  key_id: string;
+  /** The most that it may take, where budgets may limit it. */
+  reservation: Reservation | null;
   now_ms: number;
 }
 
@@ -124,6 +130,8 @@ export interface TurnStarted {
   replayed: boolean;
   /** The user message's place in its conversation. */
   seq: number;
+  /** How the budgets that limit it stand, its reservation included; empty where none does. */
+  budgets: BudgetState[];
 }
 
 export interface TurnEnd {
@@ -135,6 +143,7 @@ export interface TurnEnd {
   citations: Citation[];
   memories_used: string[];
   usage: Usage;
+  spent: Spent;
   /** Tokens of the reply's text, for later prompts. */
   response_tokens: number;
   error: { code: ErrorCode; message: string } | null;
@@ -224,10 +233,11 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store extends MemoryStore, DocumentStore, VectorStore, KeyStore {
+export interface Store extends MemoryStore, DocumentStore, VectorStore, KeyStore, UsageStore, BudgetStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
-   * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused
+   * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused; budget_exhausted, with the `state` that
+   * has no room and what is `needed`; forbidden where dollars are limited and the reservation has none
    */
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
   /** Replaces the stored text and model of replies that still run. What starts and ends turns goes first. */

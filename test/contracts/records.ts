@@ -18,6 +18,14 @@ export const ada: UserScope = { workspace_id: "default", user_id: "ada" };
 export const instance = "inst_test";
 export const noUsage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true };
 
+export const noSpending = {
+  cached_tokens: 0,
+  reasoning_tokens: 0,
+  cost_nano_usd: null,
+  first_token_ms: null,
+  duration_ms: null,
+};
+
 export const turnStart = (changes: Partial<TurnStart> = {}): TurnStart => ({
   turn_id: newId("turn"),
   user_message_id: newId("message"),
@@ -34,6 +42,8 @@ export const turnStart = (changes: Partial<TurnStart> = {}): TurnStart => ({
   lease_until: 2_000_000_000,
   use_memory: true,
   idempotency: null,
+  key_id: "key_test",
+  reservation: null,
   now_ms: 1_700_000_000_500,
   ...changes,
 });
@@ -47,6 +57,7 @@ export const turnEnd = (changes: Partial<TurnEnd> = {}): TurnEnd => ({
   citations: [],
   memories_used: [],
   usage: { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7, estimated: false },
+  spent: noSpending,
   response_tokens: 2,
   error: null,
   receipt: null,

@@ -68,6 +68,8 @@ function learn(body: string): void {
   for (const [, id] of body.matchAll(/"(?:turn_id|id)":"(turn_[^"]+)"/g)) known["known-turn"].push(id!);
   for (const [, id] of body.matchAll(/"(?:conversation_id|id)":"(conv_[^"]+)"/g))
     known["known-conversation"].push(id!);
+  // Their cursors are given out by none of the others.
+  if (/^\{"(budgets|object":"usage)"/.test(body)) return;
   for (const [, place, cursor] of body.matchAll(/"next_(after|before)":"([^"]+)"/g))
     known[nameOf(place!)].push(cursor!);
 }
@@ -94,12 +96,13 @@ const asAdmin = bearer(adminKey);
 const refusals = [400, 401, 403, 413, 415];
 /**
  * What no schema can say: of a document, that it can be read as what it is said to be, and that its name is one; of a
- * key, whether its role goes with a user, and what time it is.
+ * key, whether its role goes with a user, and what time it is; of a cursor, that it is one of the same groups.
  */
 const isBeyondSchemas = (operationId: string, problem: string): boolean =>
   (operationId === "addDocument" &&
     /"code":"(document_unreadable|unsupported_media_type)"|"path":"body.name"/.test(problem)) ||
-  (operationId === "createKey" && /"path":"body.(user_id|expires_at)"/.test(problem));
+  (operationId === "createKey" && /"path":"body.(user_id|expires_at)"/.test(problem)) ||
+  (operationId === "usage" && /"message":"must be a cursor of the same group_by"/.test(problem));
 // A byte order mark may stand before JSON (RFC 8259).
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 

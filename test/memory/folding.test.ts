@@ -264,6 +264,8 @@ describe("a summary", () => {
         lease_until: 2_000_000_000,
         use_memory: true,
         idempotency: null,
+        key_id: "key_test",
+        reservation: null,
         now_ms: Date.now(),
       },
     );

@@ -135,7 +135,7 @@ function toldBy(bytes: Uint8Array): Told {
       if (finish) told.finish_reason = finishReasons[finish] ?? "stop";
       if (usage) {
         const total_tokens = usage.prompt_tokens + usage.completion_tokens;
-        told.usage = { ...usage, total_tokens, reasoning_tokens: 0 };
+        told.usage = { ...usage, total_tokens, cached_tokens: 0, reasoning_tokens: 0 };
       }
     },
   });

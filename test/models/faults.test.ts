@@ -30,7 +30,8 @@ describe("a fault of the model is a typed failure, after the text that came befo
     expect(failure).toBeDefined();
     expect(failure!.code).toBe(row.code);
     expect(outcome.text).toBe(row.text ?? "");
-    if (row.usage !== undefined) expect(outcome.usage).toEqual({ ...row.usage, reasoning_tokens: 0 });
+    if (row.usage !== undefined)
+      expect(outcome.usage).toEqual({ ...row.usage, cached_tokens: 0, reasoning_tokens: 0 });
     if (row.upstream !== undefined) expect(failure!.upstream).toEqual(row.upstream);
     expect(failure!.retryAfterSeconds).toBe(row.retryAfterSeconds);
     // What is public is constant, and what is logged has none of upstream's text.

@@ -141,7 +141,13 @@ describe("what is answered", () => {
     expect(pieces.slice(2)).toEqual([
       {
         finish_reason: "stop",
-        usage: { prompt_tokens: 9, completion_tokens: 2, total_tokens: 11, reasoning_tokens: 0 },
+        usage: {
+          prompt_tokens: 9,
+          completion_tokens: 2,
+          total_tokens: 11,
+          cached_tokens: 0,
+          reasoning_tokens: 0,
+        },
       },
     ]);
   });
@@ -158,37 +164,73 @@ describe("what is answered", () => {
       server: "openai",
       text: "The capital of France is Paris.",
       finish: "stop",
-      usage: { prompt_tokens: 14, completion_tokens: 72, total_tokens: 86, reasoning_tokens: 64 },
+      usage: {
+        prompt_tokens: 14,
+        completion_tokens: 72,
+        total_tokens: 86,
+        cached_tokens: 0,
+        reasoning_tokens: 64,
+      },
     },
     {
       server: "azure",
       text: "Paris is the capital.",
       finish: "stop",
-      usage: { prompt_tokens: 13, completion_tokens: 6, total_tokens: 19, reasoning_tokens: 0 },
+      usage: {
+        prompt_tokens: 13,
+        completion_tokens: 6,
+        total_tokens: 19,
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+      },
     },
     {
       server: "ollama",
       text: "Bonjour 👋!",
       finish: "stop",
-      usage: { prompt_tokens: 26, completion_tokens: 6, total_tokens: 32, reasoning_tokens: 0 },
+      usage: {
+        prompt_tokens: 26,
+        completion_tokens: 6,
+        total_tokens: 32,
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+      },
     },
     {
       server: "llama-cpp",
       text: "Forty-two",
       finish: "length",
-      usage: { prompt_tokens: 12, completion_tokens: 5, total_tokens: 17, reasoning_tokens: 0 },
+      usage: {
+        prompt_tokens: 12,
+        completion_tokens: 5,
+        total_tokens: 17,
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+      },
     },
     {
       server: "vllm",
       text: "Yes, it is.",
       finish: "stop",
-      usage: { prompt_tokens: 20, completion_tokens: 9, total_tokens: 29, reasoning_tokens: 0 },
+      usage: {
+        prompt_tokens: 20,
+        completion_tokens: 9,
+        total_tokens: 29,
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+      },
     },
     {
       server: "openrouter",
       text: "Sure, here you go.",
       finish: "stop",
-      usage: { prompt_tokens: 9, completion_tokens: 11, total_tokens: 20, reasoning_tokens: 0 },
+      usage: {
+        prompt_tokens: 9,
+        completion_tokens: 11,
+        total_tokens: 20,
+        cached_tokens: 0,
+        reasoning_tokens: 0,
+      },
     },
     { server: "lm-studio", text: "Hi there!", finish: "stop", usage: undefined },
   ] as const;
@@ -220,7 +262,7 @@ describe("what is answered", () => {
       expect(await read(modelOf(), asked, undefined, reader.add)).toMatchObject({
         text,
         finish_reason: finish_reason ?? undefined,
-        usage: usage && { ...usage, reasoning_tokens: 0 },
+        usage: usage && { ...usage, cached_tokens: 0, reasoning_tokens: 0 },
         failure: undefined,
       });
       if (options?.hang) await odd.requests[0]!.closed;
@@ -261,6 +303,7 @@ describe("what is answered", () => {
       prompt_tokens: 5,
       completion_tokens,
       total_tokens: 5 + completion_tokens,
+      cached_tokens: 0,
       reasoning_tokens: 0,
     });
     expect(pieces).toEqual([

@@ -106,7 +106,7 @@ describe("what is counted", () => {
     expect(
       found.sum("parley_store_operation_duration_seconds_sum", { operation: "endTurn" }),
     ).toBeGreaterThan(0);
-    expect(found.samples("parley_cost_total")).toEqual([]);
+    expect(found.samples("parley_cost_usd_total")).toEqual([]);
   });
 
   test("is every request, by route, method and class of status, at the end of its stream", async () => {
@@ -266,7 +266,7 @@ test("what a turn costs is counted where its model has a price, and tokens of an
   metrics.turnEnded({ ...ended, tokens: { prompt: 7, cached: 0 }, cost: 0.5 });
   metrics.turnEnded({ ...ended, tokens: {}, cost: null });
   const found = new Exposition(await metrics.exposition());
-  expect(found.sum("parley_cost_total", { model: "priced" })).toBe(0.75);
+  expect(found.sum("parley_cost_usd_total", { model: "priced" })).toBe(0.75);
   expect(found.sum("parley_tokens_total", { kind: "cached" })).toBe(5);
   expect(found.sum("parley_turns_total")).toBe(3);
 });

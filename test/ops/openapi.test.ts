@@ -249,6 +249,13 @@ describe("what is documented is what is answered", () => {
     const file = `/v1/conversations/${conversation_id}/export`;
     await check("exportConversation", await get(file));
     expect(await check("exportConversation", await get(`${file}?format=markdown`))).toStartWith("# Peaks");
+    await check("usage", await get("/v1/usage?group_by=user&limit=1"));
+    await check("usage", await get("/v1/usage?format=csv"));
+    const budget = "/v1/budgets/users/ben";
+    await check("setBudget", await post(budget, { tokens_day: 9, usd_month: "2.50" }, {}, "PUT"));
+    await check("getBudget", await get(budget));
+    await check("listBudgets", await get("/v1/budgets?limit=1"));
+    await check("deleteBudget", await fetch(service.url + budget, { method: "DELETE" }));
     const gone = await fetch(`${service.url}/v1/conversations/${conversation_id}`, { method: "DELETE" });
     await check("deleteConversation", gone);
     const ada = "/v1/users/ada";

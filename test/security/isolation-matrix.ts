@@ -19,7 +19,10 @@ export interface Victim {
   idempotencyKey: string;
   /** What was asked with it. */
   said: { user_id: string; message: string };
-  cursors: Record<"conversations" | "documents" | "memories" | "messages" | "keys", string>;
+  cursors: Record<
+    "conversations" | "documents" | "memories" | "messages" | "keys" | "usage" | "budgets",
+    string
+  >;
 }
 
 /** Somebody who is not the victim. */
@@ -159,6 +162,19 @@ export function matrix(victim: Victim): Record<string, Attempt[]> {
       what: "of the whole workspace",
       expects: ({ user }) => (user === "eve" ? ofUsers : 404),
     });
+
+  /** Another workspace's is none; users and keys are looked for in one's own workspace alone. */
+  const budget = (body?: object): Attempt[] => [
+    named("/v1/budgets/workspaces/acme", ["path.id"], { expects: adminOr403(404), ofOwner: 403 }, body),
+    ...["users/ada", `keys/${victim.key}`].map((subject) =>
+      named(
+        `/v1/budgets/${subject}`,
+        ["path.id"],
+        { what: subject, expects: ({ role }) => (role === "admin" ? null : 403), ofOwner: 403 },
+        body,
+      ),
+    ),
+  ];
 
   const { cursors } = victim;
   return {
@@ -408,6 +424,43 @@ export function matrix(victim: Victim): Record<string, Attempt[]> {
         ofOwner: 403,
       },
     ],
+    "GET /v1/usage": [
+      {
+        ids: ["query.user_id"],
+        request: () => ({ path: "/v1/usage", query: { user_id: "ada" } }),
+        expects: userOrNamesake,
+      },
+      {
+        ids: ["query.conversation_id"],
+        request: () => ({ path: "/v1/usage", query: { conversation_id: victim.conversation } }),
+        expects: thing,
+      },
+      {
+        // A key is one of the words that the ledger is looked through for: what it finds is one's own.
+        ids: ["query.key"],
+        request: () => ({ path: "/v1/usage", query: { key: victim.key, group_by: "conversation" } }),
+        expects: nothing,
+      },
+      {
+        ids: ["query.after"],
+        request: () => ({
+          path: "/v1/usage",
+          query: { group_by: "conversation", after: victim.cursors.usage },
+        }),
+        expects: nothing,
+      },
+    ],
+    "GET /v1/budgets": [
+      {
+        ids: ["query.after"],
+        request: () => ({ path: "/v1/budgets", query: { after: victim.cursors.budgets } }),
+        expects: adminOr403("nothing"),
+        ofOwner: 403,
+      },
+    ],
+    "GET /v1/budgets/{scope}/{id}": budget(),
+    "PUT /v1/budgets/{scope}/{id}": budget({ tokens_day: 1 }),
+    "DELETE /v1/budgets/{scope}/{id}": budget(),
     // It takes no ids, and tells of nobody.
     "GET /metrics": [],
     "GET /v1/keys": [

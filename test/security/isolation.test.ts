@@ -6,6 +6,7 @@
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+import { counterScope } from "../../src/storage/sqlite/budget-reads.ts";
 import { bearer, guardedEnv, makeKey, makeToken } from "../support/keys.ts";
 import { type Held, type ModelServer, startModelServer } from "../support/model-server.ts";
 import { apiDocument, type Operation, type Schema, type Spec } from "../support/openapi.ts";
@@ -135,6 +136,8 @@ async function fill(key: string): Promise<Victim> {
       memories: await cursorOf("/v1/users/ada/memories?limit=1"),
       messages: messages.body.next_before,
       keys: Buffer.from(JSON.stringify([spare.id])).toString("base64url"),
+      usage: await cursorOf("/v1/usage?group_by=conversation&limit=1"),
+      budgets: Buffer.from(JSON.stringify(["user", "ada"])).toString("base64url"),
     },
   };
 }
@@ -156,6 +159,9 @@ function dump(): string {
   const documents = "select n from documents where workspace_id = 'acme'";
   const revisions = `select n from document_revisions where document_n in (${documents})`;
   const passages = `select n from passages where revision_n in (${revisions})`;
+  const counters = (["workspace", "user"] as const).map((scope) =>
+    counterScope({ workspace_id: "acme", scope, subject: scope === "user" ? "ada" : "acme" }),
+  );
   const parts: Record<string, string> = {
     conversations: `n in (${conversations})`,
     messages: `n in (${messages})`,
@@ -176,6 +182,9 @@ function dump(): string {
     idempotency_keys: `resource_id in (select id from turns where n in (${messages})
       union select id from conversations where workspace_id = 'acme')`,
     keys: "workspace_id = 'acme'",
+    usage: "workspace_id = 'acme'",
+    budgets: "workspace_id = 'acme'",
+    budget_counters: `scope in ('${counters.join("', '")}')`,
   };
   const ofNobody = ["workspaces", "settings", "vector_spaces"];
   const tables = db
@@ -220,7 +229,7 @@ const routesOf = (): [route: string, operation: Operation][] =>
 /** Every id that a route takes: `path.id`, `query.after`, `body.user_id`, `headers.Last-Event-ID`. */
 function idsOf({ parameters = [], requestBody, security = [] }: Operation): string[] {
   const isId = (name: string): boolean =>
-    /(^|_)id$|^(after|before|ticket|workspace|idempotency_key|Last-Event-ID|Idempotency-Key)$/.test(name);
+    /(^|_)id$|^(after|before|key|ticket|workspace|idempotency_key|Last-Event-ID|Idempotency-Key)$/.test(name);
   const resolve = (schema: Schema): Schema =>
     schema.$ref === undefined ? schema : spec.components.schemas[schema.$ref.split("/").at(-1)!]!;
   const places: Record<string, string> = { path: "path", query: "query", header: "headers" };

@@ -13,11 +13,13 @@ import { migrations } from "../../src/storage/sqlite/migrations.ts";
 import { createReads, type Reads } from "../../src/storage/sqlite/reads.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Scope, Store } from "../../src/storage/store.ts";
+import { describeBudgetStore } from "../contracts/budget-store.ts";
 import { describeKeyStore } from "../contracts/key-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
-import type { StoreUnderTest } from "../contracts/records.ts";
+import { noSpending, type StoreUnderTest } from "../contracts/records.ts";
 import { describeStore } from "../contracts/store.ts";
+import { describeUsageStore } from "../contracts/usage-store.ts";
 import {
   runParley,
   serviceEnv,
@@ -60,6 +62,8 @@ describeStore("SQLite", openUnderTest);
 describeMemoryStore("SQLite", openUnderTest);
 describeMemories("SQLite", openUnderTest);
 describeKeyStore("SQLite", openUnderTest);
+describeUsageStore("SQLite", openUnderTest);
+describeBudgetStore("SQLite", openUnderTest);
 
 describe("the data directory", () => {
   test("and all files in it are the owner's alone, also where they were wider before", async () => {
@@ -178,6 +182,8 @@ describe("deleted", () => {
       lease_until: 0,
       use_memory: true,
       idempotency: null,
+      key_id: "key_test",
+      reservation: null,
       now_ms: Date.now(),
     });
     await store.endTurn(
@@ -192,6 +198,7 @@ describe("deleted", () => {
         citations: [],
         memories_used: [],
         usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2, estimated: false },
+        spent: noSpending,
         response_tokens: 1,
         error: null,
         receipt: null,

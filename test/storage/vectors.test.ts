@@ -12,6 +12,7 @@ import type {
   VectorSpace,
   WalkPosition,
 } from "../../src/storage/vector-store.ts";
+import { noSpending } from "../contracts/records.ts";
 import { temporaryDirectory, testMsMax } from "../support/service.ts";
 import { seededRandom } from "../support/turns.ts";
 
@@ -74,6 +75,8 @@ const begin = (user_id: string, message: string, use_memory = true, at = 1_700_0
     lease_until: 2_000_000_000,
     use_memory,
     idempotency: null,
+    key_id: "key_test",
+    reservation: null,
     now_ms: at * 1000,
   });
 
@@ -90,6 +93,7 @@ const end = (turnId: string, reply: string, at = 1_700_000_000) =>
       citations: [],
       memories_used: [],
       usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
+      spent: noSpending,
       response_tokens: 2,
       error: null,
       receipt: null,

@@ -8,6 +8,7 @@ import { openAiCompatible } from "../../src/models/openai-compatible.ts";
 import { withRetries } from "../../src/models/retry.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Store } from "../../src/storage/store.ts";
+import { noSpending } from "../contracts/records.ts";
 import type { ModelServer } from "./model-server.ts";
 import { limitsWith } from "./models.ts";
 import { temporaryDirectory, testModel } from "./service.ts";
@@ -91,6 +92,8 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
         lease_until: Math.floor(now_ms / 1000) + 60,
         use_memory: true,
         idempotency: null,
+        key_id: "key_test",
+        reservation: null,
         now_ms,
       });
       await store.endTurn(
@@ -106,6 +109,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
           citations: [],
           memories_used: [],
           usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
+          spent: noSpending,
           error: null,
           receipt: null,
           to_remember,

@@ -129,6 +129,8 @@ function likely(
     fc.oneof({ weight, arbitrary }, { weight: 1, arbitrary: drawn });
   // Who is erased takes along what other requests mean to name.
   if (path === "/v1/users/{user_id}") return or(fc.constant("cleo"), 20);
+  // Nor may what others ask for be refused because of a budget.
+  if (path.startsWith("/v1/budgets/")) return name === "scope" ? drawn : or(fc.constant("cleo"), 20);
   if (isUser && name === "user_id") return or(users);
   if (place === "path")
     return or(
@@ -149,6 +151,14 @@ function likely(
     const own = fc.constantFrom("0", "3", "999999", "end").map((place) => `known-turn:${place}`);
     return isTurn ? own : or(own);
   }
+  if (path === "/v1/usage" && (name === "from" || name === "to"))
+    return fc.constantFrom("0", "1785000000", "2024-02-29", "2026-12-31");
+  if (path === "/v1/usage" && name === "after")
+    return fc
+      .constantFrom('["user",1]', '["day",20000]')
+      .map((cursor) => Buffer.from(cursor).toString("base64url"));
+  if (path === "/v1/budgets" && name === "after")
+    return fc.constant(Buffer.from('["key","k"]').toString("base64url"));
   if (name === "after" && isUser) return fc.constant("known-next-memory");
   if (name === "after" && isKey) return fc.constant("known-next-key");
   if (name === "after" && isDocument) return fc.constant("known-next-document");

@@ -32,7 +32,13 @@ export interface RecordedRequest {
 export interface ReplyOptions {
   /** Before each piece. */
   delayMs?: number;
-  usage?: { prompt_tokens: number; completion_tokens: number; total_tokens?: number };
+  usage?: {
+    prompt_tokens: number;
+    completion_tokens: number;
+    total_tokens?: number;
+    prompt_tokens_details?: { cached_tokens: number };
+    completion_tokens_details?: { reasoning_tokens: number };
+  };
   finish?: string | null;
   model?: string;
 }

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import type { Memory } from "../../src/users/schema.ts";
 import { adminKey, bearer, guardedEnv, makeKey, makeToken } from "../support/keys.ts";
 import { type Service, startService, testMsMax } from "../support/service.ts";
+import type { UsageAnswer } from "../support/usage.ts";
 
 setDefaultTimeout(testMsMax);
 
@@ -32,6 +33,10 @@ describe.each(["a key", "a token"])("%s of one user", (kind) => {
       { user_id: user, message: "Hello" },
     );
     await ask("POST", "/turns", 202, { user_id: user, message: "Hello again" });
+    await service.send("POST", "/v1/chat", { user_id: "eve", message: "Hello" }, bearer(adminKey));
+    const { usage } = await ask<UsageAnswer>("GET", "/usage?group_by=user", 200);
+    expect(usage.map(({ group, turns }) => [group, turns])).toEqual([[user, 2]]);
+    await ask("GET", "/usage?user_id=eve", 404);
     await ask("GET", `/turns/${turn_id}`, 200);
     await ask("GET", `/turns/${turn_id}/receipt`, 200);
     await ask("POST", `/turns/${turn_id}/stop`, 200);

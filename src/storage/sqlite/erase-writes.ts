@@ -38,8 +38,17 @@ export interface EraseStep {
   more: boolean;
 }
 
-/** @param complete writes out what is still to be indexed, so that it is erased as well */
-export function createEraseWrites(db: Database, complete: () => void) {
+/**
+ * @param complete writes out what is still to be indexed, so that it is erased as well
+ * @param forgetBudgets takes away what budgets were set for a user; false where none were
+ * @param forgetInLedger takes a user's name out of some rows of the ledger, which stay; false where there is none left
+ */
+export function createEraseWrites(
+  db: Database,
+  complete: () => void,
+  forgetInLedger: (user_n: number) => boolean,
+  forgetBudgets: (workspace_id: string, user_id: string) => boolean,
+) {
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
   const cutOff = statement(`update users set user_id = null, erased_user_id = user_id, display_name = null,
@@ -152,6 +161,7 @@ export function createEraseWrites(db: Database, complete: () => void) {
     cutOffUser(user: UserScope): string[] {
       const cut = cutOff.get({ ...user });
       if (dropApiKeys.run({ ...user }).changes > 0) markUncleaned("files");
+      if (forgetBudgets(user.workspace_id, user.user_id)) markUncleaned("files");
       return cut === null ? [] : runningTurns.all({ n: cut.n! }).map(({ id }) => id as string);
     },
 
@@ -169,6 +179,7 @@ export function createEraseWrites(db: Database, complete: () => void) {
       if (memories > 0) return { erased: { ...nothing, memories }, more: true };
       const documents = dropDocuments.run({ user_n }).changes;
       if (documents > 0) return { erased: { ...nothing, documents }, more: true };
+      if (forgetInLedger(user_n)) return { erased: nothing, more: true };
       const idempotency_keys = dropKeys.run({ id: keptFor(user_n) }).changes;
       dropUser.run({ n: user_n });
       markUncleaned("files");

@@ -8,6 +8,7 @@ import { createPassageSearch } from "./passages.ts";
 import type { PackedQuestion } from "./quantize.ts";
 import { createReads } from "./reads.ts";
 import { createRecall } from "./recall.ts";
+import { createUsageReads } from "./usage-reads.ts";
 import { createVectorWalk } from "./vector-walk.ts";
 import { type Call, type Operations, serveBatches, toAnswer } from "./worker.ts";
 
@@ -16,6 +17,7 @@ function createLongReads(db: Database, vectorExtension: string | null) {
   const nearest = vectorExtension === null ? null : createNearest(db);
   return {
     ...createReads(db),
+    ...createUsageReads(db),
     recall: createRecall(db, nearest),
     searchPassages: createPassageSearch(db, nearest),
     nearMemories: (user: UserScope, question: PackedQuestion): NearMemory[] =>

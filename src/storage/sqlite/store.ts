@@ -2,6 +2,7 @@
 import type { Database } from "bun:sqlite";
 import type { Store } from "../store.ts";
 import { StorageUnusableError } from "../unusable.ts";
+import { createBudgetReads } from "./budget-reads.ts";
 import { databaseFile, openForReading, openForWriting } from "./database.ts";
 import { createDocumentReads } from "./document-reads.ts";
 import { createErasure } from "./erasure.ts";
@@ -80,6 +81,7 @@ export async function openSqliteStore(
   const memory = createMemoryReads(db);
   const documents = createDocumentReads(db);
   const keys = createKeyReads(db);
+  const budgets = createBudgetReads(db);
   const uploads = new Uploads(dataDir);
   await uploads.keepOnly(documents.revisionsToProcess().map(({ revision_id }) => revision_id));
   async function clearWaste(): Promise<boolean> {
@@ -189,6 +191,19 @@ export async function openSqliteStore(
     noteKeyUses: (uses) => writer.callLater("noteKeyUses", uses),
     hasKeys: () => readHere(() => keys.hasKeys()),
     hasWorkspace: (id) => readHere(() => keys.hasWorkspace(id)),
+    usage: (scope, query) => reader.call("usage", scope, query),
+    recordBackgroundUsage: (usage) =>
+      writer.callLater("recordBackgroundUsage", usage, Math.floor(Date.now() / 1000)),
+
+    hasBudgets: (workspaceId) => readHere(() => budgets.hasBudgets(workspaceId)),
+    budgets: (workspaceId, limit, after) => readHere(() => budgets.budgets(workspaceId, limit, after)),
+    budget: (subject) => readHere(() => budgets.budget(subject)),
+    setBudget: (subject, limits, nowMs) => writer.call("setBudget", subject, limits, nowMs),
+    deleteBudget: (subject) => writer.call("deleteBudget", subject),
+    budgetState: (subject, defaults, nowMs) => readHere(() => budgets.budgetState(subject, defaults, nowMs)),
+    async deleteOldBudgetCounters(nowMs) {
+      while (await writer.callLater("deleteOldBudgetCounters", nowMs));
+    },
 
     resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),

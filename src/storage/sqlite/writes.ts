@@ -17,12 +17,14 @@ import type {
   TurnStart,
   TurnStarted,
 } from "../store.ts";
+import { createBudgetWrites } from "./budget-writes.ts";
 import { createDocumentWrites } from "./document-writes.ts";
 import { createEraseWrites } from "./erase-writes.ts";
 import { createKeyWrites } from "./key-writes.ts";
 import { createMemoryWrites } from "./memory-writes.ts";
 import { createReads } from "./reads.ts";
 import { scopeCode, withCode } from "./scope.ts";
+import { createUsageWrites } from "./usage-writes.ts";
 
 export type Writes = ReturnType<typeof createWrites>["operations"];
 
@@ -33,7 +35,9 @@ export function createWrites(db: Database) {
   const reads = createReads(db);
   const memory = createMemoryWrites(db);
   const { ensureUser, useMemories } = memory;
-  const erase = createEraseWrites(db, complete);
+  const budgets = createBudgetWrites(db);
+  const ledger = createUsageWrites(db, budgets);
+  const erase = createEraseWrites(db, complete, ledger.forgetUser, budgets.forgetUser);
   const documents = createDocumentWrites(db, ensureUser, erase.markUncleaned);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
@@ -43,7 +47,8 @@ export function createWrites(db: Database) {
     (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
     values ($id, $workspace_id, $user_id, $user_n, $title, $metadata, $now, $now, $now_ms) returning n`);
   // Not one that is being erased, whose user is another one or nobody any more.
-  const findConversation = statement(`select n, title, message_count, active_turn_id from conversations
+  const findConversation =
+    statement(`select n, user_n, title, message_count, active_turn_id from conversations
     where id = $id and deleted = 0
       and user_n = (select n from users where workspace_id = $workspace_id and user_id = $user_id)`);
   const beginTurn = statement(`update conversations set active_turn_id = $turn_id, title = $title,
@@ -54,8 +59,8 @@ export function createWrites(db: Database) {
     values ($id, $conversation_n, $turn_id, $seq, $role, $content, $status, $model, $tokens, $now)`);
   const insertTurn =
     statement(`insert into turns (n, id, user_message_n, status, model, use_memory, instance_id,
-    lease_until, created_at)
-    values ($n, $id, $user_message_n, 'running', $model, $use_memory, $instance_id, $lease_until, $now)`);
+    lease_until, usage_n, created_at)
+    values ($n, $id, $user_message_n, 'running', $model, $use_memory, $instance_id, $lease_until, $usage_n, $now)`);
   const indexMessage = statement(
     "insert into message_index (rowid, scope, words, terms) values ($n, $scope, $words, $terms)",
   );
@@ -73,7 +78,7 @@ export function createWrites(db: Database) {
     total_tokens = $total_tokens, usage_estimated = $estimated, error_code = $error_code,
     error_message = $error_message, receipt = $receipt, to_remember = $to_remember and use_memory, ended_at = $now
     where id = $id and instance_id = $instance_id and status = 'running'
-    returning n, user_message_n, use_memory`);
+    returning n, user_message_n, use_memory, usage_n`);
   const finishReply = statement(`update messages set content = $content, status = $status, model = $model,
     sources = $sources, citations = $citations, tokens = $tokens where n = $n returning conversation_n`);
   const messageText = statement("select content from messages where n = $n");
@@ -90,6 +95,14 @@ export function createWrites(db: Database) {
     if (idempotency) insertKey.run({ ...idempotency, resource_id: resourceId, created_at: now });
   };
 
+  /** The conversation that a turn is to go on with. */
+  function freeConversation({ workspace_id }: Scope, { conversation_id: id, user_id }: TurnStart) {
+    const found = findConversation.get({ id, workspace_id, user_id });
+    if (found === null) throw unknownConversation();
+    if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id as string);
+    return found;
+  }
+
   /**
    * What is to be indexed, kept until the transaction's end: FTS5 writes out all that it holds at every statement that may
    * be undone by itself, which made each turn a third dearer.
@@ -101,6 +114,8 @@ export function createWrites(db: Database) {
     ...documents,
     ...erase.operations,
     ...createKeyWrites(db),
+    ...ledger.operations,
+    ...budgets.operations,
 
     startTurn(scope: Scope, start: TurnStart): TurnStarted {
       const known = start.idempotency && reads.resourceOf(start.idempotency);
@@ -111,33 +126,32 @@ export function createWrites(db: Database) {
             detail: "The turn that this Idempotency-Key started was deleted.",
           });
         }
-        return { turn, replayed: true, seq: 0 };
+        return { turn, replayed: true, seq: 0, budgets: [] };
       }
       const now = Math.floor(start.now_ms / 1000);
       const conversation_id = start.conversation_id ?? start.new_conversation_id;
+      const found = start.conversation_id === null ? null : freeConversation(scope, start);
+      const payers = { workspace_id: scope.workspace_id, user_id: start.user_id, key_id: start.key_id };
+      const booking = budgets.book(payers, start.reservation, start.now_ms);
       let n: number;
+      let user_n: number;
       let title = start.title;
       let count = 0;
-      if (start.conversation_id === null) {
+      if (found === null) {
+        user_n = ensureUser(scope.workspace_id, start.user_id, now);
         n = insertConversation.get({
           id: conversation_id,
           workspace_id: scope.workspace_id,
           user_id: start.user_id,
-          user_n: ensureUser(scope.workspace_id, start.user_id, now),
+          user_n,
           title,
           metadata: JSON.stringify(start.metadata ?? {}),
           now,
           now_ms: start.now_ms,
         })!.n as number;
       } else {
-        const found = findConversation.get({
-          id: conversation_id,
-          workspace_id: scope.workspace_id,
-          user_id: start.user_id,
-        });
-        if (found === null) throw unknownConversation();
-        if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id as string);
         n = found.n as number;
+        user_n = found.user_n as number;
         count = found.message_count as number;
         if (found.title !== null) title = found.title as string;
       }
@@ -178,10 +192,22 @@ export function createWrites(db: Database) {
         use_memory: Number(start.use_memory),
         instance_id: start.instance_id,
         lease_until: start.lease_until,
+        usage_n: ledger.openEntry({
+          workspace_id: scope.workspace_id,
+          user_n,
+          key_id: start.key_id,
+          conversation_id,
+          model: start.model,
+          reserved_tokens: booking.reserved_tokens,
+          reserved_nano_usd: booking.reserved_nano_usd,
+          now,
+        }),
         now,
       });
+      budgets.reserve(payers, booking, start.now_ms);
       rememberKey(start.idempotency, start.turn_id, now);
-      return { turn: newTurn(start, conversation_id, now), replayed: false, seq: count + 1 };
+      const turn = newTurn(start, conversation_id, now);
+      return { turn, replayed: false, seq: count + 1, budgets: booking.states };
     },
 
     checkpointReplies(checkpoints: Checkpoint[]): void {
@@ -213,6 +239,7 @@ export function createWrites(db: Database) {
         now,
       });
       if (ended === null) return false;
+      ledger.settleEntry(ended.usage_n as number, end);
       const reply = finishReply.get({
         n: ended.n!,
         content: end.response,

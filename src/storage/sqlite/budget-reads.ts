@@ -1,0 +1,79 @@
+/** Queries about budgets: small ones, which run in the server's thread, and in the writer before a turn starts. */
+
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { createHash } from "node:crypto";
+import { type Counted, type Periods, periodsAt, statesOf } from "../budget-rules.ts";
+import type {
+  BudgetCursor,
+  BudgetLimits,
+  BudgetPeriod,
+  BudgetRecord,
+  BudgetScope,
+  BudgetState,
+  BudgetSubject,
+} from "../budget-store.ts";
+
+interface BudgetRow extends Omit<BudgetRecord, "limits"> {
+  limits: string;
+}
+
+type CounterRow = Counted & { period: string; scope: string };
+
+const toRecord = ({ limits, ...row }: BudgetRow): BudgetRecord => ({ ...row, limits: JSON.parse(limits) });
+
+/** What stands for a user, key or workspace among the counters, which hold no names. */
+export const counterScope = ({ workspace_id, scope, subject }: BudgetSubject): string =>
+  createHash("sha256").update([scope, workspace_id, subject].join("\0")).digest("base64url").slice(0, 22);
+
+export function createBudgetReads(db: Database) {
+  const any = db.query<{ found: number }, SQLQueryBindings>(
+    "select exists (select 1 from budgets where workspace_id = $workspace_id) as found",
+  );
+  const columns = "workspace_id, scope, subject, limits, created_at, updated_at";
+  const one = db.query<BudgetRow, SQLQueryBindings>(
+    `select ${columns} from budgets where workspace_id = $workspace_id and scope = $scope and subject = $subject`,
+  );
+  const page = db.query<BudgetRow, SQLQueryBindings>(
+    `select ${columns} from budgets where workspace_id = $workspace_id and (scope, subject) > ($scope, $subject)
+     order by scope, subject limit $limit`,
+  );
+  const counters = db.query<CounterRow, SQLQueryBindings>(
+    `select period, scope, used_tokens, used_nano_usd, reserved_tokens, reserved_nano_usd from budget_counters
+     where period in ($day, $month) and scope = $scope`,
+  );
+
+  function budget({ workspace_id, scope, subject }: BudgetSubject): BudgetRecord | null {
+    const row = one.get({ workspace_id, scope, subject });
+    return row && toRecord(row);
+  }
+
+  /** How the limits of one of them stand: those that were set before those that are configured. */
+  function statesFor(subject: BudgetSubject, defaults: BudgetLimits, periods: Periods): BudgetState[] {
+    const limits = { ...defaults, ...budget(subject)?.limits };
+    if (Object.values(limits).every((limit) => limit === null)) return [];
+    const { day, month } = periods;
+    const rows = counters.all({ day: day.name, month: month.name, scope: counterScope(subject) });
+    const counted = (period: BudgetPeriod): Counted | null =>
+      rows.find((row) => row.period === periods[period].name) ?? null;
+    return statesOf(subject.scope, limits, periods, counted);
+  }
+
+  return {
+    hasBudgets: (workspace_id: string): boolean => any.get({ workspace_id })!.found === 1,
+
+    budgets(workspace_id: string, limit: number, after: BudgetCursor | null) {
+      const [scope, subject]: [BudgetScope | "", string] = after ?? ["", ""];
+      const rows = page.all({ workspace_id, scope, subject, limit: limit + 1 });
+      const budgets = rows.slice(0, limit).map(toRecord);
+      const last = budgets.at(-1);
+      const next: BudgetCursor | null = rows.length > limit && last ? [last.scope, last.subject] : null;
+      return { budgets, next };
+    },
+
+    budget,
+    statesFor,
+
+    budgetState: (subject: BudgetSubject, defaults: BudgetLimits, nowMs: number): BudgetState[] =>
+      statesFor(subject, defaults, periodsAt(nowMs)),
+  };
+}
