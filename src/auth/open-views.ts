@@ -1,5 +1,5 @@
 /** Connections that watch for long, and end when their key is revoked, or their key or token expires. */
-import type { Principal } from "./principal.ts";
+import { type Principal, unauthorized } from "./principal.ts";
 
 interface OpenView {
   readonly principal: Principal;
@@ -44,6 +44,26 @@ export class OpenViews {
     signal.addEventListener("abort", leave);
     if (signal.aborted) leave();
     return { signal: controller.signal, ended: () => ended, close };
+  }
+
+  /**
+   * A file, piece by piece, for as long as its reader may have it; then the connection breaks, so that nobody takes a
+   * part for the whole.
+   */
+  async *file(
+    principal: Principal,
+    request: Request,
+    pieces: AsyncIterable<string>,
+  ): AsyncGenerator<string, void, void> {
+    const view = this.view(principal, request);
+    try {
+      for await (const piece of pieces) {
+        if (view.ended()) throw unauthorized();
+        yield piece;
+      }
+    } finally {
+      view.close();
+    }
   }
 
   /** Ends those of revoked keys, and those whose key or token has expired. The turns that they watch run on. */

@@ -2,7 +2,8 @@
 import { AppError } from "../errors.ts";
 import { invalidRequest } from "../http/problem.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
-import type { KeyRecord, KeyStore } from "../storage/key-store.ts";
+import type { KeyRecord } from "../storage/key-store.ts";
+import type { Store } from "../storage/store.ts";
 import { keyCursor } from "./cursors.ts";
 import { docs } from "./docs.ts";
 import { prefixOf } from "./key-text.ts";
@@ -29,7 +30,7 @@ const pageSize = 20;
 const noStore = "no-store";
 
 export interface KeyServices {
-  readonly store: KeyStore;
+  readonly store: Store;
   readonly tokens: UserTokens | null;
   readonly authenticate: Authenticate;
 }

@@ -1,4 +1,5 @@
 /** Conversations: create, list and search, read, change, delete, export. */
+import type { OpenViews } from "../auth/open-views.ts";
 import { type Authenticate, actingFor, choosing } from "../auth/principal.ts";
 import { toIdempotency } from "../chat/idempotency.ts";
 import type { RunningTurns } from "../chat/running-turns.ts";
@@ -33,11 +34,12 @@ export interface ConversationServices {
   readonly store: Store;
   readonly turns: RunningTurns;
   readonly authenticate: Authenticate;
+  readonly views: OpenViews;
   readonly requests: Requests;
 }
 
 export function conversationRoutes(prefix: string, services: ConversationServices) {
-  const { store, turns, authenticate, requests } = services;
+  const { store, turns, authenticate, views, requests } = services;
 
   const find = async (scope: Scope, id: string): Promise<ConversationRecord> =>
     (await store.conversation(scope, id)) ?? unknownConversation();
@@ -156,7 +158,8 @@ export function conversationRoutes(prefix: string, services: ConversationService
         const file = markdown
           ? exportMarkdown(store, principal.scope, found)
           : exportJson(store, principal.scope, toConversation(found));
-        return new Response(requests.streamed(request, file) as unknown as ReadableStream, {
+        const viewed = views.file(principal, request, file);
+        return new Response(requests.streamed(request, viewed) as unknown as ReadableStream, {
           headers: {
             "content-type": markdown ? "text/markdown; charset=utf-8" : "application/json",
             "content-disposition": `attachment; filename="${found.id}.${markdown ? "md" : "json"}"`,

@@ -3,6 +3,7 @@
 import type { TSchema } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import type { Static } from "elysia";
+import type { OpenViews } from "../auth/open-views.ts";
 import { type Authenticate, choosing, type Principal, requireWholeWorkspace } from "../auth/principal.ts";
 import { AppError } from "../errors.ts";
 import { toFaults } from "../http/faults.ts";
@@ -42,6 +43,7 @@ export interface DocumentServices {
   /** Null where search is by words alone. */
   readonly questions: Questions | null;
   readonly authenticate: Authenticate;
+  readonly views: OpenViews;
   readonly requests: Requests;
 }
 
@@ -52,7 +54,7 @@ export const takesUpload = (route: string): boolean => route === uploadPath || r
 
 export function documentRoutes(
   prefix: string,
-  { store, library, questions, authenticate, requests }: DocumentServices,
+  { store, library, questions, authenticate, views, requests }: DocumentServices,
 ) {
   const find = async (scope: DocumentScope, id: string): Promise<DocumentRecord> =>
     (await store.document(scope, id)) ?? unknownDocument();
@@ -120,8 +122,8 @@ export function documentRoutes(
       "/documents/:id/text",
       async ({ principal, params, request, set }) => {
         const { id } = await find(principal.scope, params.id);
-        const text = requests.streamed(request, textOf(store, principal.scope, id));
-        return new Response(text as unknown as ReadableStream, {
+        const viewed = views.file(principal, request, textOf(store, principal.scope, id));
+        return new Response(requests.streamed(request, viewed) as unknown as ReadableStream, {
           headers: { "content-type": "text/plain; charset=utf-8", "x-request-id": requestIdFrom(set) },
         });
       },
@@ -133,6 +135,7 @@ export function documentRoutes(
         if (!(await library.delete(principal.scope, params.id))) {
           await find(principal.scope, params.id);
           requireWholeWorkspace(principal, notYours);
+          unknownDocument();
         }
         return {
           status: "deleted" as const,

@@ -20,8 +20,8 @@ const exposed = [
   "RateLimit-Policy",
   "RateLimit",
   ...["limit", "remaining", "reset"].flatMap((what) => [
-    `X-RateLimit-${what}-Requests`,
-    `X-RateLimit-${what}-Tokens`,
+    `x-ratelimit-${what}-requests`,
+    `x-ratelimit-${what}-tokens`,
   ]),
   "WWW-Authenticate",
   "Content-Disposition",

@@ -1,8 +1,10 @@
 /** What was used: sums over the ledger. */
+import type { OpenViews } from "../auth/open-views.ts";
 import type { Authenticate, Principal } from "../auth/principal.ts";
 import { AppError } from "../errors.ts";
 import { invalidRequest } from "../http/problem.ts";
 import { requestIdFrom } from "../http/request-id.ts";
+import type { Requests } from "../http/requests.ts";
 import { authenticatedRoutes } from "../http/routes.ts";
 import type { Scope, Store } from "../storage/store.ts";
 import type { UsagePage, UsageQuery } from "../storage/usage-store.ts";
@@ -19,9 +21,11 @@ const csvPageSize = 1_000;
 export interface UsageServices {
   readonly store: Store;
   readonly authenticate: Authenticate;
+  readonly views: OpenViews;
+  readonly requests: Requests;
 }
 
-export function usageRoutes(prefix: string, { store, authenticate }: UsageServices) {
+export function usageRoutes(prefix: string, { store, authenticate, views, requests }: UsageServices) {
   return authenticatedRoutes(prefix, authenticate).get(
     "/usage",
     async ({ principal, query, request, set }) => {
@@ -30,7 +34,8 @@ export function usageRoutes(prefix: string, { store, authenticate }: UsageServic
       await knowConversation(scope, asked);
       if (formatOf(query, request) === "csv") {
         const first = await store.usage(scope, { ...asked, limit: csvPageSize });
-        const csv = new Response(csvOf(scope, asked, first) as unknown as ReadableStream, {
+        const viewed = views.file(principal, request, csvOf(scope, asked, first));
+        const csv = new Response(requests.streamed(request, viewed) as unknown as ReadableStream, {
           headers: {
             "content-type": "text/csv; charset=utf-8",
             "content-disposition": 'attachment; filename="usage.csv"',

@@ -1,4 +1,5 @@
 /** Users: their profile, their memories, all that is kept about them, and its end. */
+import type { OpenViews } from "../auth/open-views.ts";
 import { type Authenticate, actingFor } from "../auth/principal.ts";
 import type { RunningTurns } from "../chat/running-turns.ts";
 import type { Limits } from "../config.ts";
@@ -40,6 +41,7 @@ export interface UserServices {
   readonly turns: RunningTurns;
   readonly memory: BackgroundMemory;
   readonly authenticate: Authenticate;
+  readonly views: OpenViews;
   readonly requests: Requests;
   readonly limits: Limits;
   readonly log: Log;
@@ -47,7 +49,7 @@ export interface UserServices {
 
 export function userRoutes(
   prefix: string,
-  { store, turns, memory: background, authenticate, requests, limits, log }: UserServices,
+  { store, turns, memory: background, authenticate, views, requests, limits, log }: UserServices,
 ) {
   const find = async (user: UserScope, id: string): Promise<MemoryRecord> =>
     (await store.memory(user, id)) ?? unknownMemory();
@@ -159,7 +161,8 @@ export function userRoutes(
       ({ principal, params, request, set }) => {
         const user = actingFor(principal, params.user_id);
         const file = exportUser(store, user, Math.floor(Date.now() / 1000));
-        return new Response(requests.streamed(request, file) as unknown as ReadableStream, {
+        const viewed = views.file(principal, request, file);
+        return new Response(requests.streamed(request, viewed) as unknown as ReadableStream, {
           headers: {
             "content-type": "application/json",
             "content-disposition": 'attachment; filename="user.json"',

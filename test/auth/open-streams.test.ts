@@ -1,10 +1,14 @@
 /** What a key or token that ends takes with it: the connections that watch by it, and nothing of the turns. */
+
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
 import type { ChatResponse, Turn } from "../../src/chat/schema.ts";
 import type { Problem } from "../../src/http/problem.ts";
 import { adminKey, bearer, guardedEnv, type MadeKey, makeKey, makeToken } from "../support/keys.ts";
 import { type Held, type ModelServer, startModelServer } from "../support/model-server.ts";
-import { type Service, startService, testMsMax, until } from "../support/service.ts";
+import { connect } from "../support/raw-client.ts";
+import { type Answer, type Service, startService, testMsMax, until } from "../support/service.ts";
 import { readSse, sseEvents } from "../support/sse.ts";
 import type { StartedTurn } from "../support/turns.ts";
 
@@ -119,6 +123,54 @@ test("a key's and a token's expiry end their streams too", async () => {
     expect((await service.fetch(path, { headers: bearer(ended) })).status).toBe(401);
   }
   await expectTurnGoesOn(keeper.key, turn.id, held);
+});
+
+test("a file that a revoked key is still reading breaks off, and doesn't look whole", async () => {
+  const doomed = await makeKey(service, {});
+  let conversation_id: string | null = null;
+  for (let turn = 0; turn < 8; turn++) {
+    model.reply(["Hi."]);
+    const body: Record<string, unknown> = { user_id: "ada", message: "Hello", conversation_id };
+    const answer: Answer<ChatResponse> = await service.post<ChatResponse>(
+      "/v1/chat",
+      body,
+      bearer(doomed.key),
+    );
+    conversation_id = answer.body.conversation_id;
+  }
+  // More than any buffer on the way takes.
+  {
+    using db = new Database(join(service.dataDir, "parley.db"));
+    db.run("pragma busy_timeout = 5000");
+    db.query(
+      `update messages set content = hex(zeroblob(500000))
+       where conversation_n = (select n from conversations where id = ?)`,
+    ).run(conversation_id);
+  }
+  for (const path of [`/v1/conversations/${conversation_id}/export`, "/v1/users/ada/export"]) {
+    const { key, ...reader } = await makeKey(service, {});
+    const request = `GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${key}\r\nconnection: close\r\n\r\n`;
+    const connection = await connect(service.port);
+    connection.write(request);
+    await until("the file begins", () => connection.received.includes('"messages":['));
+    connection.pause();
+    await revoke({ key, ...reader });
+    await until(
+      "the key is gone",
+      async () => (await service.get("/v1/conversations", bearer(key))).status === 401,
+    );
+    connection.resume();
+    await connection.closed;
+    expect(connection.received.byteLength).toBeLessThan(15_000_000);
+    expect(connection.received.toString("latin1")).not.toEndWith("0\r\n\r\n");
+    // With a key that works it is whole.
+    const whole = await service.fetch(path, { headers: bearer(doomed.key) });
+    expect((await whole.arrayBuffer()).byteLength).toBeGreaterThan(16_000_000);
+  }
+  console.log(
+    "LOGS",
+    service.logs.filter((l) => !l.includes('"level":"info"')),
+  );
 });
 
 test("a turn that ends in time is answered as ever, with a key that expires", async () => {
