@@ -115,8 +115,9 @@ export async function createServices(config: Config, log: Log): Promise<Services
   store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
   const upkeep = questions && new VectorUpkeep({ store, questions, log });
   const unwatchProcess = watchProcess(metrics);
+  // A disk that has gone has no room, and takes no other figure along.
   metrics.watch("parley_disk_available_bytes", "Room for the data directory.", () =>
-    diskBytesAvailable(config.dataDir),
+    diskBytesAvailable(config.dataDir).catch(() => 0),
   );
   watchQueues(metrics, { store, turns, memory, library, requests });
 
