@@ -21,11 +21,23 @@ type CounterRow = Counted & { period: string; scope: string };
 
 const toRecord = ({ limits, ...row }: BudgetRow): BudgetRecord => ({ ...row, limits: JSON.parse(limits) });
 
-/** What stands for a user, key or workspace among the counters, which hold no names. */
-export const counterScope = ({ workspace_id, scope, subject }: BudgetSubject): string =>
-  createHash("sha256").update([scope, workspace_id, subject].join("\0")).digest("base64url").slice(0, 22);
+/** Whose counters are looked up without hashing again. */
+const knownScopesMax = 4_096;
 
 export function createBudgetReads(db: Database) {
+  const knownScopes = new Map<string, string>();
+
+  /** What stands for a user, key or workspace among the counters, which hold no names. */
+  function counterScope({ workspace_id, scope, subject }: BudgetSubject): string {
+    const name = `${scope}\0${workspace_id}\0${subject}`;
+    const known = knownScopes.get(name);
+    if (known !== undefined) return known;
+    const made = createHash("sha256").update(name).digest("base64url").slice(0, 22);
+    if (knownScopes.size >= knownScopesMax) knownScopes.clear();
+    knownScopes.set(name, made);
+    return made;
+  }
+
   const any = db.query<{ found: number }, SQLQueryBindings>(
     "select exists (select 1 from budgets where workspace_id = $workspace_id) as found",
   );
@@ -72,6 +84,7 @@ export function createBudgetReads(db: Database) {
 
     budget,
     statesFor,
+    counterScope,
 
     budgetState: (subject: BudgetSubject, defaults: BudgetLimits, nowMs: number): BudgetState[] =>
       statesFor(subject, defaults, periodsAt(nowMs)),

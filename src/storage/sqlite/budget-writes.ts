@@ -10,9 +10,10 @@ import type {
   BudgetSubject,
   Reservation,
 } from "../budget-store.ts";
-import { counterScope, createBudgetReads } from "./budget-reads.ts";
+import { createBudgetReads } from "./budget-reads.ts";
 
-const oldCountersMax = 512;
+/** Whose counters one call looks through for old ones. */
+const scopesAtOnce = 1_024;
 const dayMs = 86_400_000;
 
 /** Who pays for a turn; null for who isn't known any more. */
@@ -54,20 +55,29 @@ export function createBudgetWrites(db: Database) {
   const drop = statement(
     "delete from budgets where workspace_id = $workspace_id and scope = $scope and subject = $subject",
   );
-  const add = statement(`insert into budget_counters
-    select p.value, s.value, $used_tokens, $used_nano_usd, max(0, $reserved_tokens), max(0, $reserved_nano_usd)
-    from json_each($periods) p join json_each($scopes) s where true
-    on conflict do update set used_tokens = used_tokens + $used_tokens, used_nano_usd = used_nano_usd + $used_nano_usd,
-      reserved_tokens = max(0, reserved_tokens + $reserved_tokens),
-      reserved_nano_usd = max(0, reserved_nano_usd + $reserved_nano_usd)`);
-  // A period's name sorts before those of its days; "." is what follows "-".
-  const dropOld = statement(`delete from budget_counters where (period, scope) in (select period, scope
-    from budget_counters where period < $month_before or period between $month_before || '-' and $month_before || '.'
-      and period < $day or period between $month || '-' and $month || '.' and period < $day limit ${oldCountersMax})`);
+  const counter = (scope: string, period: string): string =>
+    `(${scope}, ${period}, $used_tokens, $used_nano_usd, max(0, $reserved_tokens), max(0, $reserved_nano_usd))`;
+  const addFor = (scopes: readonly string[]) =>
+    statement(`insert into budget_counters values
+      ${scopes.flatMap((scope) => [counter(scope, "$day"), counter(scope, "$month")]).join()}
+      on conflict do update set used_tokens = used_tokens + $used_tokens, used_nano_usd = used_nano_usd + $used_nano_usd,
+        reserved_tokens = max(0, reserved_tokens + $reserved_tokens),
+        reserved_nano_usd = max(0, reserved_nano_usd + $reserved_nano_usd)`);
+  // All in one statement: each run of one costs as much as a row or two.
+  const addForAll = addFor(["$user", "$key", "$workspace"]);
+  const addForOne = addFor(["$scope"]);
+  const someScopes = db.query<{ scope: string }, SQLQueryBindings>(
+    `select distinct scope from budget_counters where scope > $after order by scope limit ${scopesAtOnce}`,
+  );
+  const dropOld = statement(`delete from budget_counters where scope > $after and scope <= $last
+    and period < case length(period) when 7 then $month else $day end`);
 
   function count(payers: Payers, { day, month }: Periods, taken: Taken): void {
-    const scopes = JSON.stringify(subjectsOf(payers).map(counterScope));
-    add.run({ ...taken, scopes, periods: JSON.stringify([day.name, month.name]) });
+    const bindings = { ...taken, day: day.name, month: month.name };
+    const scopes = subjectsOf(payers).map(reads.counterScope);
+    const [user, key, workspace] = scopes;
+    if (workspace !== undefined) addForAll.run({ ...bindings, user: user!, key: key!, workspace });
+    else for (const scope of scopes) addForOne.run({ ...bindings, scope });
   }
 
   return {
@@ -138,12 +148,19 @@ export function createBudgetWrites(db: Database) {
 
       deleteBudget: (subject: BudgetSubject): boolean => drop.run({ ...subject }).changes > 0,
 
-      /** False where there is none left. Turns of the day before may still run. */
-      deleteOldBudgetCounters(nowMs: number): boolean {
-        const { month } = periodsAt(nowMs);
-        const monthBefore = periodsAt(Date.parse(`${month.name}-01`) - dayMs).month;
-        const day = periodsAt(nowMs - 2 * dayMs).day;
-        return dropOld.run({ month_before: monthBefore.name, month: month.name, day: day.name }).changes > 0;
+      /**
+       * Deletes some old counters; turns of the day before may still run.
+       * @param after the result of the call before, at first ""
+       * @returns null after the last call
+       */
+      deleteOldBudgetCounters(nowMs: number, after: string): string | null {
+        const last = someScopes.all({ after }).at(-1)?.scope;
+        if (last === undefined) return null;
+        const thisMonth = periodsAt(nowMs).month.name;
+        const { month } = periodsAt(Date.parse(`${thisMonth}-01`) - dayMs);
+        const { day } = periodsAt(nowMs - 2 * dayMs);
+        dropOld.run({ after, last, month: month.name, day: day.name });
+        return last;
       },
     },
   };

@@ -202,7 +202,8 @@ export async function openSqliteStore(
     deleteBudget: (subject) => writer.call("deleteBudget", subject),
     budgetState: (subject, defaults, nowMs) => readHere(() => budgets.budgetState(subject, defaults, nowMs)),
     async deleteOldBudgetCounters(nowMs) {
-      while (await writer.callLater("deleteOldBudgetCounters", nowMs));
+      let after: string | null = "";
+      while (after !== null) after = await writer.callLater("deleteOldBudgetCounters", nowMs, after);
     },
 
     resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),

@@ -49,13 +49,14 @@ create table budgets (
 ) strict, without rowid;
 
 -- What was spent and is reserved in a day (2026-11-24) or month (2026-11) of UTC. scope stands for whose it is without
--- naming them, so that who has themselves erased gets no new budget by it.
+-- naming them, so that who has themselves erased gets no new budget by it; its day and month lie together, because each
+-- turn counts in both.
 create table budget_counters (
-  period text not null,
   scope text not null,
+  period text not null,
   used_tokens integer not null,
   used_nano_usd integer not null,
   reserved_tokens integer not null,
   reserved_nano_usd integer not null,
-  primary key (period, scope)
+  primary key (scope, period)
 ) strict, without rowid;
