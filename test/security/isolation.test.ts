@@ -6,7 +6,7 @@
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
-import { counterScope } from "../../src/storage/sqlite/budget-reads.ts";
+import { createBudgetReads } from "../../src/storage/sqlite/budget-reads.ts";
 import { bearer, guardedEnv, makeKey, makeToken } from "../support/keys.ts";
 import { type Held, type ModelServer, startModelServer } from "../support/model-server.ts";
 import { apiDocument, type Operation, type Schema, type Spec } from "../support/openapi.ts";
@@ -159,6 +159,7 @@ function dump(): string {
   const documents = "select n from documents where workspace_id = 'acme'";
   const revisions = `select n from document_revisions where document_n in (${documents})`;
   const passages = `select n from passages where revision_n in (${revisions})`;
+  const { counterScope } = createBudgetReads(db);
   const counters = (["workspace", "user"] as const).map((scope) =>
     counterScope({ workspace_id: "acme", scope, subject: scope === "user" ? "ada" : "acme" }),
   );
