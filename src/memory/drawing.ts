@@ -1,8 +1,8 @@
 /** How memories are drawn from what a user said in a turn: by a language model, or by plain patterns without one. */
 import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import { toNormalForm } from "../chat/reply.ts";
 import { type Model, ModelFailure, type ResponseFormat } from "../models/model.ts";
+import { toNormalForm } from "../normal-form.ts";
 import type { MemoryRecord, TurnToRemember } from "../storage/memory-store.ts";
 import { type Fact, factCharsMax, factsMax, slotOf } from "./fact.ts";
 import { factsIn } from "./patterns.ts";
