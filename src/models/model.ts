@@ -15,7 +15,7 @@ export interface PromptMessage {
 
 /** Something that was looked up for a message. */
 interface LookedUp {
-  /** Which part of the message's words it holds, 0 to 1. */
+  /** Which part of the message it accounts for, 0 to 1. */
   coverage: number;
 }
 

@@ -9,8 +9,10 @@ import type { Term } from "./terms.ts";
 /** What follows was chosen by `bun bench/main.ts retrieval`; small changes change little. */
 const k1 = 1.2;
 const b = 0.3;
-/** A term that only a neighbour holds covers this part of itself. */
-const contextCover = 0.5;
+/** A word that only begins like a term's (`Belegen` for `Beleg`, `certified` for `certificate`) counts so much. */
+const alikeWeight = 0.3;
+/** What a question asks counts up to so much: what is asked beside it needn't be held. */
+const askedMax = 2.4;
 
 /** How much a word counts where it isn't in the text itself. */
 export interface FieldWeights {
@@ -35,17 +37,30 @@ export interface WeightedTerm extends Term {
 
 export interface Ranked<Candidate> {
   candidate: Candidate;
+  /** In units of a term that no other text holds, once. */
   score: number;
-  /** Which part of the question the text and what is around it hold, 0 to 1, terms counted by how telling they are. */
+  /**
+   * Which part of the question the text accounts for, 0 to 1: its score in relation to how telling the question's terms
+   * are. Of a long question `askedMax` is enough, because long questions hold words that no answer repeats.
+   */
   coverage: number;
 }
 
 /** Fewer texts than these say little about how telling a word is. */
 const textsMin = 1_000;
 
-/** Inverse document frequency, never negative (Lucene's form). @param holding how many of `total` texts hold the term */
-export const idf = (holding: number, total: number): number =>
-  Math.log(1 + (Math.max(total, holding, textsMin) - holding + 0.5) / (holding + 0.5));
+/**
+ * Inverse document frequency, never negative (Lucene's form), in relation to that of a term which one text holds: so it
+ * is 1 for that, and compares between small collections and large ones.
+ * @param holding how many of `total` texts hold the term
+ */
+export function idf(holding: number, total: number): number {
+  const texts = Math.max(total, holding, textsMin);
+  return idfAmong(texts, holding) / idfAmong(texts, 1);
+}
+
+const idfAmong = (texts: number, holding: number): number =>
+  Math.log(1 + (texts - holding + 0.5) / (holding + 0.5));
 
 /** Ranks units for a question, best first; those without any term are left out. */
 export function rank<Candidate extends Unit>(
@@ -54,25 +69,39 @@ export function rank<Candidate extends Unit>(
   weights: FieldWeights,
 ): Ranked<Candidate>[] {
   const meanLength = candidates.reduce((sum, { words }) => sum + words.length, 0) / candidates.length || 1;
-  const all = terms.reduce((sum, { idf, small }) => sum + (small ? 0 : idf), 0) || 1;
+  const asked = terms.reduce((sum, { idf, small }) => sum + (small ? 0 : idf), 0);
+  const parts = terms.map((term) => ({ ...term, beginning: beginningOf(term.word) }));
   const ranked: Ranked<Candidate>[] = [];
   for (const candidate of candidates) {
     const lengthNorm = 1 - b + b * (candidate.words.length / meanLength);
     let score = 0;
-    let covered = 0;
-    for (const { word, stem, idf, small } of terms) {
+    for (const { word, stem, idf, beginning } of parts) {
       const own = countOf(candidate.words, word, candidate.stems, stem);
       const heading = candidate.heading ? countOf(candidate.heading, word, candidate.heading, stem) : 0;
       const near = candidate.context ? countOf(candidate.context, word, candidate.context, stem) : 0;
-      if (!small && own + heading + near > 0) covered += own + heading > 0 ? idf : idf * contextCover;
+      const isAlike = own + heading === 0 && beginning !== null && holdsBeginning(candidate, beginning);
       const weighted =
-        own / lengthNorm + weights.heading * Math.min(heading, 1) + weights.context * Math.min(near, 2);
+        own / lengthNorm +
+        weights.heading * Math.min(heading, 1) +
+        weights.context * Math.min(near, 2) +
+        (isAlike ? alikeWeight : 0);
       score += (idf * weighted * (k1 + 1)) / (weighted + k1);
     }
-    if (score > 0) ranked.push({ candidate, score, coverage: covered / all });
+    // Where there are only small words, nothing says what the question is about.
+    const coverage = asked === 0 ? 0 : Math.min(1, score / Math.min(asked, askedMax));
+    if (score > 0) ranked.push({ candidate, score, coverage });
   }
   return ranked.sort((one, other) => other.score - one.score);
 }
+
+const inflected = /^\p{L}{5,}$/u;
+
+/** What inflections and derivations of a word begin with too: half of it; null for words that are too short. */
+const beginningOf = (word: string): string | null =>
+  inflected.test(word) ? word.slice(0, Math.max(4, Math.ceil(word.length / 2))) : null;
+
+const holdsBeginning = ({ words, heading }: Unit, beginning: string): boolean =>
+  words.includes(` ${beginning}`) || heading?.includes(` ${beginning}`) === true;
 
 /** How often a word stands in the words, or its stem among words and stems. */
 function countOf(words: string, word: string, stems: string, stem: string): number {

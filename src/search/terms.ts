@@ -5,23 +5,34 @@ import { deu, eng, fra, ita, jpn, nld, por, spa, zho } from "stopword";
 /** A question's terms at most: more tell no more, and each costs a look-up. */
 const termsMax = 24;
 
-/** Small words that the lists don't have: forms of theirs, and what questions begin with. */
-const missingWords =
-  "does doing done having doesn didn don isn aren wasn won shall whose whom when why its she us hers ours yours theirs " +
-  "just let say said please tell know want need bitte sag weißt";
+/** Small words that the lists don't have: forms of theirs, what questions begin with, greetings. */
+const missingWords = `
+does doing done having doesn didn don isn aren wasn won shall whose whom when why its she us hers ours yours theirs ll re ve
+just let say said please tell know want need show give explain mean means help helpful anyone someone somebody anybody
+get gets got getting cannot may lot lots really often always ever again already yet maybe actually currently today
+thing things something anything everything hello hi hey thank thanks welcome goodbye bye ok okay yes yeah sure
+bitte sag weißt heißt heiße mache wieviel danke hallo guten gibts unseren
+combien peut peux pouvez puis faut doit dois quand comment pourquoi quoi ça fait salut bonjour merci quelqu chez
+cuánto cuánta cuántos cuántas quiénes cuáles puedo puede pueden tengo tiene hay debo debe hola gracias mis nuestra nuestro
+quali posso può devo deve ciao grazie quantos onde pode olá obrigado tenho hoeveel waar wanneer waarom welke
+怎么 多少 多少钱 什么时候 可以 应该 请问 没有 哪里 哪个 为什么 どう って です 何 いくら いつ どこ 誰 どの どれ ます ました てい`;
 
 const smallWords = new Set(
   [eng, deu, fra, spa, ita, por, nld, zho, jpn]
     .flat()
-    .concat(missingWords.split(" "))
+    .concat(missingWords.trim().split(/\s+/))
     // As `cutWords` leaves them.
     .map((word) =>
       word
         .toLowerCase()
         .normalize("NFKD")
-        .replace(/[\u0300-\u036f]/g, ""),
+        .replace(/[\u0300-\u036f]/g, "")
+        .normalize("NFC"),
     ),
 );
+
+/** Whether a word tells nothing of what a text is about. @param word as `cutWords` gives it */
+export const isSmall = (word: string): boolean => smallWords.has(word);
 
 /** One thing to look for: a word or anything else of the same stem. */
 export interface Term {
@@ -59,7 +70,7 @@ export function stemsOf(words: string): string {
  */
 export function termsOf(words: string): Term[] {
   const all = [...new Set(words === "" ? [] : words.split(" "))];
-  const telling = all.filter((word) => !smallWords.has(word));
+  const telling = all.filter((word) => !isSmall(word));
   const terms = new Map<string, Term>();
   const small = telling.length === 0;
   for (const word of small ? all : telling) {
