@@ -6,7 +6,7 @@ import type { Limits } from "../config.ts";
 import type { Log } from "../log.ts";
 import { digestOf } from "../memory/digest.ts";
 import { type Urgency, unfoldedMax } from "../memory/folding.ts";
-import { rankMemories } from "../memory/relevance.ts";
+import { profileFacts, rankMemories } from "../memory/relevance.ts";
 import type { Grounding, PromptMessage } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { FoundPassage } from "../storage/document-store.ts";
@@ -115,6 +115,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
   };
 
   const grounding: Grounding = {
+    profileFacts: found.profile === null ? [] : profileFacts(turn.message, found.profile),
     memories: memories.chosen.map(({ memory: { text, created_at }, coverage }) => ({
       text,
       created_at,

@@ -29,6 +29,8 @@ export interface PromptPassage extends LookedUp {
 
 /** What was looked up for a message, as the system message says it in prose: for the model that can't read. */
 export interface Grounding {
+  /** What the user's profile says, a sentence each. */
+  profileFacts: ({ text: string } & LookedUp)[];
   /** Best first. */
   memories: ({ text: string; created_at: number } & LookedUp)[];
   /** Best first. */

@@ -8,10 +8,11 @@ const termsMax = 24;
 /** Small words that the lists don't have: forms of theirs, what questions begin with, greetings. */
 const missingWords = `
 does doing done having doesn didn don isn aren wasn won shall whose whom when why its she us hers ours yours theirs ll re ve
-just let say said please tell know want need show give explain mean means help helpful anyone someone somebody anybody
+just let say said please tell know want need show give explain mean means talk talked mention mentioned help helpful anyone someone somebody anybody
 get gets got getting cannot may lot lots really often always ever again already yet maybe actually currently today
 thing things something anything everything hello hi hey thank thanks welcome goodbye bye ok okay yes yeah sure
-bitte sag weißt heißt heiße mache wieviel danke hallo guten gibts unseren
+yesterday tomorrow tonight gestern heute
+bitte sag weißt mache wieviel danke hallo guten gibts unseren
 combien peut peux pouvez puis faut doit dois quand comment pourquoi quoi ça fait salut bonjour merci quelqu chez
 cuánto cuánta cuántos cuántas quiénes cuáles puedo puede pueden tengo tiene hay debo debe hola gracias mis nuestra nuestro
 quali posso può devo deve ciao grazie quantos onde pode olá obrigado tenho hoeveel waar wanneer waarom welke

@@ -72,5 +72,27 @@ export const germanRelation = `${germanWhich}(?:${Object.keys(german).join("|")}
 export function nameSlot(relation: string): string {
   const words = relation.toLowerCase().split(" ");
   const last = words.pop()!;
-  return `${[...words, german[last] ?? last].join(" ")}:name`;
+  return `${[...words, inEnglish(last)].join(" ")}:name`;
+}
+
+const inEnglish = (word: string): string => german[word] ?? word;
+
+const eachRelation = new RegExp(
+  `(?<!\\p{L})(?:${english}|${Object.keys(german).join("|")})(?!\\p{L})`,
+  "giu",
+);
+const possessed = new RegExp(
+  `(?<!\\p{L})(?:(?:my|our|the user's) (?<who>${relation})|(?:meine?[rmns]?|unsere?[rmns]?) (?<wer>${germanRelation}))(?!\\p{L})`,
+  "iu",
+);
+
+/** All people and animals that a text speaks of, by the English word: `sister` for "Meine Schwester Lena". */
+export const relationsIn = (text: string): Set<string> =>
+  new Set(Array.from(text.matchAll(eachRelation), ([word]) => inEnglish(word.toLowerCase())));
+
+/** Of whom in the user's life a text speaks: `sister` for "my older sister's birthday"; null where it is nobody. */
+export function relationOf(text: string): string | null {
+  const { who, wer } = possessed.exec(text)?.groups ?? {};
+  const last = (who ?? wer)?.toLowerCase().split(/[ -]/).at(-1);
+  return last === undefined ? null : inEnglish(last);
 }
