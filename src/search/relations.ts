@@ -60,19 +60,33 @@ const english =
   "horse|rabbit|hamster|parrot|bird|goldfish|tortoise|turtle";
 
 const which =
-  "(?:(?:older|elder|oldest|eldest|younger|youngest|little|big|twin|best|late|first|second|third|ex|step|foster|adopted)[ -]?)?";
+  "(?:(?:older|elder|oldest|eldest|younger|youngest|little|big|twin|best|late|first|second|third|other|new|old|ex|step|foster|adopted)[ -]?)?";
 const germanWhich =
-  "(?:(?:ältere[rs]?|älteste[rs]?|jüngere[rs]?|jüngste[rs]?|kleine[rs]?|große[rs]?|beste[rs]?|verstorbene[rs]?) )?";
+  "(?:(?:ältere[rs]?|älteste[rs]?|jüngere[rs]?|jüngste[rs]?|kleine[rs]?|große[rs]?|beste[rs]?|verstorbene[rs]?|zweite[rs]?|andere[rs]?|neue[rs]?|alte[rs]?) )?";
 
 /** Regular expression sources. */
 export const relation = `${which}(?:${english})`;
 export const germanRelation = `${germanWhich}(?:${Object.keys(german).join("|")})`;
 
-/** What somebody's name is the value of: `daughter:name`. */
-export function nameSlot(relation: string): string {
+const ofOne = new Set(
+  "wife husband partner girlfriend boyfriend fiancé fiancée fiance fiancee spouse mother mom mum father dad boss manager".split(
+    " ",
+  ),
+);
+/** With these there may still be several. */
+const ofSeveral = /^(?:(?:other|new|old|(?:ander|neu|alt)e[rs]?) )?\p{L}+$/u;
+const anyRelation = new RegExp(`(?:^| )(?:${english})$`);
+
+/** Whether "my …" may mean one of several: a second dog takes nobody's place, another wife does. @param relation in English */
+export const mayBeSeveral = (relation: string): boolean =>
+  ofSeveral.test(relation) && anyRelation.test(relation) && !ofOne.has(relation.split(" ").at(-1)!);
+
+/** What somebody's name is the value of: `wife:name`, `older sister:name`; null where there may be several of them. */
+export function nameSlot(relation: string): string | null {
   const words = relation.toLowerCase().split(" ");
   const last = words.pop()!;
-  return `${[...words, inEnglish(last)].join(" ")}:name`;
+  const inOneLanguage = [...words, inEnglish(last)].join(" ");
+  return mayBeSeveral(inOneLanguage) ? null : `${inOneLanguage}:name`;
 }
 
 const inEnglish = (word: string): string => german[word] ?? word;
