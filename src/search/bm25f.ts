@@ -96,12 +96,12 @@ export function rank<Candidate extends Unit>(
 
 const inflected = /^\p{L}{5,}$/u;
 
-/** What inflections and derivations of a word begin with too: half of it; null for words that are too short. */
+/** What inflections and derivations of a word begin with too, behind a space: half of it; null for words that are too short. */
 const beginningOf = (word: string): string | null =>
-  inflected.test(word) ? word.slice(0, Math.max(4, Math.ceil(word.length / 2))) : null;
+  inflected.test(word) ? ` ${word.slice(0, Math.max(4, Math.ceil(word.length / 2)))}` : null;
 
 const holdsBeginning = ({ words, heading }: Unit, beginning: string): boolean =>
-  words.includes(` ${beginning}`) || heading?.includes(` ${beginning}`) === true;
+  words.includes(beginning) || heading?.includes(beginning) === true;
 
 /** How often a word stands in the words, or its stem among words and stems. */
 function countOf(words: string, word: string, stems: string, stem: string): number {
