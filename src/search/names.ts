@@ -1,6 +1,5 @@
 /** The names in a question: what a text has to mention to be about it, however much else of the question it holds. */
 import { deu, eng, fra, ita, nld, por, spa } from "stopword";
-import { isSmall } from "./terms.ts";
 import { cutWords } from "./words.ts";
 
 /** Longer messages tell more than they ask: a name in them may be anyone's. */
@@ -40,7 +39,7 @@ export function namesIn(question: string): string[] {
   return others
     .filter((each) => (name.test(each) && each.length >= nameCharsMin) || code.test(each))
     .map(cutWords)
-    .filter((each) => !dates.has(each) && !isSmall(each));
+    .filter((each) => !dates.has(each));
 }
 
 function isGerman(words: readonly string[]): boolean {
