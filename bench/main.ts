@@ -6,7 +6,7 @@ import { chat } from "./parts/chat.ts";
 import { context } from "./parts/context.ts";
 import { ingestion, searching } from "./parts/documents.ts";
 import { list } from "./parts/list.ts";
-import { fusedRetrieval, retrieval } from "./parts/retrieval.ts";
+import { fusedRetrieval, retrieval, retrievalDecisions } from "./parts/retrieval.ts";
 import { start } from "./parts/start.ts";
 import { streamBurst, streamPaced } from "./parts/stream.ts";
 import { streams5000 } from "./parts/streams-5000.ts";
@@ -22,6 +22,7 @@ const parts: readonly Part[] = [
   list,
   context,
   retrieval,
+  retrievalDecisions,
   fusedRetrieval,
   ingestion,
   searching,

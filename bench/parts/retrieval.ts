@@ -8,9 +8,10 @@ import {
   type Scores,
   scoresOf,
 } from "../retrieval/evaluate.ts";
-import { parleyOffline, parleyWithTestVectors } from "../retrieval/parley.ts";
+import { parleyOffline, parleyUndeciding, parleyWithTestVectors } from "../retrieval/parley.ts";
 import { plainBm25 } from "../retrieval/plain-bm25.ts";
 import type { System } from "../retrieval/retriever.ts";
+import { decide, decisionsOf, unanswerableKinds } from "../retrieval/unanswerable.ts";
 import type { Bench, Part } from "../support/bench.ts";
 import type { Row } from "../support/table.ts";
 
@@ -29,6 +30,35 @@ interface Result {
 
 export const retrieval = comparing("retrieval", [plainBm25, parleyOffline]);
 export const fusedRetrieval = comparing("fused-retrieval", [parleyOffline, parleyWithTestVectors]);
+
+/** Part of the retrieval benchmark: whether what answers nothing is left out, and what answers isn't. */
+export const retrievalDecisions: Part = {
+  name: "retrieval-decisions",
+  async run(): Promise<Row[]> {
+    const decided = await decide(parleyOffline, parleyUndeciding, loadCorpus());
+    return Object.entries(decided).flatMap(([set, outcomes]) => {
+      const heldOut = decisionsOf(outcomes, "held out");
+      const tuned = decisionsOf(outcomes, "tuned");
+      const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
+      const row = (what: string, figure: string, beside: string): Row => ({
+        name: `${set}: ${what}`,
+        figure,
+        beside: `${beside} of the half it was tuned by`,
+      });
+      return [
+        ...unanswerableKinds.map((kind) =>
+          row(
+            `something for ${kind} questions`,
+            percent(heldOut.returned[kind]),
+            percent(tuned.returned[kind]),
+          ),
+        ),
+        row("answers lost by the decision", percent(heldOut.lost), percent(tuned.lost)),
+        row("results for an answerable question", heldOut.results.toFixed(1), tuned.results.toFixed(1)),
+      ];
+    });
+  },
+};
 
 /** @param systems the first is what the others are compared with */
 function comparing(name: string, systems: readonly [System, ...System[]]): Part {

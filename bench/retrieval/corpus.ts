@@ -40,12 +40,19 @@ export interface DialogueQuestion extends Question<string> {
   user: string;
 }
 
+/** A question that nothing in the corpus answers; its `kind` says how much of it the corpus seems to be about. */
+export interface UnanswerableQuestion extends Question<never> {
+  /** Whose messages it is asked of; without, it is asked of the documents. */
+  user?: string;
+}
+
 export interface Corpus {
   documents: SourceDocument[];
   documentQuestions: Question<Range>[];
   /** Each user's messages, oldest first. */
   dialogues: Map<string, Message[]>;
   dialogueQuestions: DialogueQuestion[];
+  unanswerable: UnanswerableQuestion[];
 }
 
 interface Quote {
@@ -88,7 +95,10 @@ export function loadCorpus(directory = import.meta.dir): Corpus {
     const missing = answers.filter((id) => !known.has(id));
     if (missing.length > 0) throw new Error(`${user} has no message ${missing.join(", ")}`);
   }
-  return { documents, documentQuestions, dialogues, dialogueQuestions };
+  const unanswerable = readLines<Omit<UnanswerableQuestion, "answers">>(
+    join(directory, "questions/unanswerable.jsonl"),
+  ).map((question) => ({ ...question, answers: [] }));
+  return { documents, documentQuestions, dialogues, dialogueQuestions, unanswerable };
 }
 
 interface StoredMessage extends Pick<Message, "id" | "role" | "content"> {

@@ -1,6 +1,7 @@
 /** Parley's own search: the real store in a directory of its own, asked as a turn asks it. */
 import { rmSync } from "node:fs";
-import { isRelevantMessage, isRelevantPassage } from "../../src/chat/context.ts";
+import { passagesMax, recalledMax } from "../../src/chat/context.ts";
+import { relevantMessages, relevantPassages } from "../../src/chat/relevance.ts";
 import { extract } from "../../src/documents/extract.ts";
 import { passageTokensMax, toPassages } from "../../src/documents/passages.ts";
 import { newId } from "../../src/ids.ts";
@@ -33,6 +34,13 @@ export const parleyWithTestVectors: System = {
   messages: async () => new ParleyMessages(temporaryDirectory(), true),
 };
 
+/** Returns what the search finds, whether a turn would take it for relevant or not. */
+export const parleyUndeciding: System = {
+  name: "Parley, whatever it finds",
+  documents: async () => new ParleyDocuments(temporaryDirectory(), false, false),
+  messages: async () => new ParleyMessages(temporaryDirectory(), false, false),
+};
+
 const testModel: EmbeddingModel = {
   name: "test-vectors",
   dimensions: vectorDimensions,
@@ -47,6 +55,7 @@ class Opened {
   constructor(
     readonly directory: string,
     readonly vectors = false,
+    readonly decides = true,
   ) {}
 
   store(): Promise<Store> {
@@ -128,9 +137,11 @@ class ParleyDocuments extends Opened implements DocumentRetriever {
       vector: await this.vectorOf(question),
       collections: null,
       filter: null,
-      limit: k,
+      limit: passagesMax,
     });
-    return found.filter(isRelevantPassage).map(({ name, start, end }) => ({ document: name, start, end }));
+    return (this.decides ? relevantPassages(question, found) : found)
+      .slice(0, k)
+      .map(({ name, start, end }) => ({ document: name, start, end }));
   }
 }
 
@@ -187,10 +198,12 @@ class ParleyMessages extends Opened implements MessageRetriever {
       vector: await this.vectorOf(question),
       conversation_id: "",
       shown_from_seq: 1,
-      limit: k,
+      limit: recalledMax,
       now: this.#now,
     });
-    return found.filter(isRelevantMessage).map(({ message }) => ({ message: this.#ids.get(message.id)! }));
+    return (this.decides ? relevantMessages(found) : found)
+      .slice(0, k)
+      .map(({ message }) => ({ message: this.#ids.get(message.id)! }));
   }
 }
 

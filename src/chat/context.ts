@@ -6,7 +6,7 @@ import type { Limits } from "../config.ts";
 import type { Log } from "../log.ts";
 import { digestOf } from "../memory/digest.ts";
 import { type Urgency, unfoldedMax } from "../memory/folding.ts";
-import { rankMemories } from "../memory/relevance.ts";
+import { profileFacts, rankMemories } from "../memory/relevance.ts";
 import type { Grounding, PromptMessage } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { FoundPassage } from "../storage/document-store.ts";
@@ -28,13 +28,11 @@ import {
   tokensPerLine,
   tokensPerMessage,
 } from "./prompt.ts";
+import { relevantMessages, relevantPassages } from "./relevance.ts";
 
 /** Found beyond the budget's room, for the receipt to tell. */
-const recalledMax = 24;
-const passagesMax = 16;
-/** Below these parts of the question, what was found is taken to be about something else. */
-const recallCoverageMin = 0.12;
-const passageCoverageMin = 0.22;
+export const recalledMax = 24;
+export const passagesMax = 16;
 /** Part of a window that may be filled before the conversation's beginning is folded into its summary. */
 const foldShare = 0.75;
 /** So many messages out of the window and in no summary are folded without waiting for a model. */
@@ -90,12 +88,12 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
     ({ memory: { id, tokens }, score }) => ({ section: "memories", id, tokens, score }),
   );
   const recalled = fill(
-    found.recalled.filter(isRelevantMessage),
+    relevantMessages(found.recalled),
     limits.recallTokens,
     ({ message: { id, tokens }, score }) => ({ section: "recall", id, tokens, score }),
   );
   const passages = fill(
-    found.passages.filter(isRelevantPassage),
+    relevantPassages(turn.message, found.passages),
     limits.passageTokens,
     ({ document_id: id, tokens, score }) => ({ section: "passages", id, tokens, score }),
   );
@@ -117,6 +115,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
   };
 
   const grounding: Grounding = {
+    profileFacts: found.profile === null ? [] : profileFacts(turn.message, found.profile),
     memories: memories.chosen.map(({ memory: { text, created_at }, coverage }) => ({
       text,
       created_at,
@@ -173,12 +172,6 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
     fold: urgencyOf(conversation, tokens.window, limits),
   };
 }
-
-/** Whether a message that was found is about the question. */
-export const isRelevantMessage = ({ coverage }: RecalledMessage): boolean => coverage >= recallCoverageMin;
-
-/** Whether a passage that was found is about the question: only then it is cited. */
-export const isRelevantPassage = ({ coverage }: FoundPassage): boolean => coverage >= passageCoverageMin;
 
 function urgencyOf(
   { window, between }: ConversationContext,

@@ -2,15 +2,8 @@
  * A reply is a text that only grows. Watchers hold an offset into it (UTF-16 code units), never a queue, so that a
  * slow one costs no memory and a returning one needs no log.
  */
+import { toNormalForm } from "../normal-form.ts";
 import type { Receipt, TurnRecord } from "../storage/store.ts";
-
-const unpaired = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
-
-/** Text as Parley keeps it: NUL and unpaired surrogates become U+FFFD, because no store takes them all. */
-export function toNormalForm(text: string): string {
-  const paired = text.isWellFormed() ? text : text.replace(unpaired, "\ufffd");
-  return paired.includes("\0") ? paired.replaceAll("\0", "\ufffd") : paired;
-}
 
 const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff;
 

@@ -1,6 +1,6 @@
 /**
  * The turns of this instance: starts them, keeps them while they run, checkpoints them, stops them.
- * A turn is here from before its start is committed until after its end is.
+ * A turn is here from before its start is committed until after its end is: who knows of it from the store finds it.
  */
 
 import { titleFrom } from "../conversations/title.ts";
@@ -65,7 +65,8 @@ interface Entry extends RunningTurn {
 export class RunningTurns {
   readonly #entries = new Map<string, Entry>();
   readonly #idle: PromiseWithResolvers<void> = Promise.withResolvers();
-  #starting = 0;
+  /** Turns whose start is being committed. */
+  readonly #starting = new Map<string, Promise<unknown>>();
   #closed = false;
   #checkpointing = false;
   readonly #ticker: Timer;
@@ -90,36 +91,32 @@ export class RunningTurns {
     const started = await this.#startedBefore(scope, request.idempotency);
     if (started !== null) return started;
     if (this.#closed) throw new AppError("shutting_down");
-    if (this.#entries.size + this.#starting >= this.services.limits.turnsRunningMax) {
+    if (this.#entries.size + this.#starting.size >= this.services.limits.turnsRunningMax) {
       throw new AppError("overloaded");
     }
-    this.#starting++;
+    const turn_id = newId("turn");
+    const starting = this.#start(turn_id, scope, request);
+    this.#starting.set(turn_id, starting);
     try {
-      const slots = await this.services.slots.hold({ ...request, ...scope });
-      try {
-        return await this.#start(scope, request, slots);
-      } catch (error) {
-        slots.release();
-        throw error;
-      }
+      return await starting;
     } finally {
-      this.#starting--;
+      this.#starting.delete(turn_id);
       this.#settleIdle();
     }
   }
 
   /** The turn and its reply, from here while it runs and from the store after; null where the scope has no such turn. */
   async watch(scope: Scope, turnId: string): Promise<WatchedTurn | null> {
-    const entry = this.#entries.get(turnId);
-    if (entry) return isWithin(scope, entry) ? entry : null;
+    const entry = await this.#entryOf(scope, turnId);
+    if (entry) return entry;
     const turn = await this.services.store.turn(scope, turnId);
     return turn && { turn, reply: Reply.of(turn) };
   }
 
   /** What went into a turn's prompt; null where the scope has no such turn, or it has no prompt (yet). */
   async receipt(scope: Scope, turnId: string): Promise<Receipt | null> {
-    const entry = this.#entries.get(turnId);
-    if (entry && isWithin(scope, entry) && entry.reply.receipt) return entry.reply.receipt;
+    const entry = await this.#entryOf(scope, turnId);
+    if (entry?.reply.receipt) return entry.reply.receipt;
     return await this.services.store.receipt(scope, turnId);
   }
 
@@ -131,8 +128,8 @@ export class RunningTurns {
 
   /** Stops a running turn; one that has ended stays as it is. Null where the scope has no such turn. */
   async stop(scope: Scope, turnId: string): Promise<TurnRecord | null> {
-    const entry = this.#entries.get(turnId);
-    if (entry && isWithin(scope, entry)) {
+    const entry = await this.#entryOf(scope, turnId);
+    if (entry) {
       entry.abort("stopped");
       return await entry.reply.whenEnded();
     }
@@ -187,18 +184,38 @@ export class RunningTurns {
     clearInterval(this.#leaser);
   }
 
+  /** A turn that runs here; null where the scope has none such. One that is being committed is waited for. */
+  async #entryOf(scope: Scope, turnId: string): Promise<Entry | null> {
+    await this.#starting.get(turnId)?.catch(() => {});
+    const entry = this.#entries.get(turnId);
+    return entry && isWithin(scope, entry) ? entry : null;
+  }
+
   /**
    * The turn that an idempotency key started; null where it is new. Nothing is written, so that clients who come back
    * again and again load nobody, and find their turn when no other may start.
    */
   async #startedBefore(scope: Entry["scope"], idempotency: Idempotency | null): Promise<WatchedTurn | null> {
-    const id = idempotency && (await this.services.store.resourceOf(idempotency));
-    const watched = id && (await this.watch(scope, id));
-    // One that runs, and not here yet, was committed this moment: who started it is about to be told.
-    return watched && watched.reply.ended?.status !== "running" ? watched : null;
+    const id = idempotency === null ? null : await this.services.store.resourceOf(idempotency);
+    return id === null ? null : await this.watch(scope, id);
   }
 
-  async #start(scope: Entry["scope"], request: NewTurn, slots: HeldSlots): Promise<StartedTurn> {
+  async #start(turn_id: string, scope: Entry["scope"], request: NewTurn): Promise<StartedTurn> {
+    const slots = await this.services.slots.hold({ ...request, ...scope });
+    try {
+      return await this.#startHolding(slots, turn_id, scope, request);
+    } catch (error) {
+      slots.release();
+      throw error;
+    }
+  }
+
+  async #startHolding(
+    slots: HeldSlots,
+    turn_id: string,
+    scope: Entry["scope"],
+    request: NewTurn,
+  ): Promise<StartedTurn> {
     const { store, model, memory, instanceId, limits } = this.services;
     const {
       message,
@@ -220,7 +237,7 @@ export class RunningTurns {
       ...rest,
       use_memory,
       reservation,
-      turn_id: newId("turn"),
+      turn_id,
       user_message_id: newId("message"),
       message_id: newId("message"),
       new_conversation_id: newId("conversation"),
@@ -320,7 +337,7 @@ export class RunningTurns {
   }
 
   #settleIdle(): void {
-    if (this.#closed && this.#entries.size + this.#starting === 0) this.#idle.resolve();
+    if (this.#closed && this.#entries.size + this.#starting.size === 0) this.#idle.resolve();
   }
 }
 

@@ -1,5 +1,5 @@
 /** An uploaded document becomes text with its structure. */
-import { toNormalForm } from "../chat/reply.ts";
+import { toNormalForm } from "../normal-form.ts";
 import { decodeText } from "./decode.ts";
 import { type Kind, kindOf, mediaTypes, parseMediaType, type Source } from "./media-type.ts";
 import { unreadable } from "./refusals.ts";

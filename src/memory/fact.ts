@@ -1,4 +1,5 @@
 /** A fact about a user as it was drawn from what they said, before it is compared with what is known. */
+import { mayBeSeveral } from "../search/relations.ts";
 import type { MemoryKind } from "../storage/memory-store.ts";
 
 export interface Fact {
@@ -29,5 +30,6 @@ export function slotOf(name: string): string | null {
     .replace(/ ?: ?/g, ":")
     .replace(/^favourite/, "favorite")
     .trim();
-  return singleValued.test(slot) ? slot : null;
+  const isOfSeveral = slot.endsWith(":name") && mayBeSeveral(slot.slice(0, -":name".length));
+  return singleValued.test(slot) && !isOfSeveral ? slot : null;
 }

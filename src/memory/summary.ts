@@ -1,7 +1,8 @@
 /** The summary of a conversation's beginning, as a language model writes it on. */
-import { toNormalForm } from "../chat/reply.ts";
+
 import { type Model, ModelFailure } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
+import { toNormalForm } from "../normal-form.ts";
 import type { MessageRecord } from "../storage/store.ts";
 import { dateIn, quoted } from "./prose.ts";
 import { type EnterUsage, type Written, write } from "./writing.ts";

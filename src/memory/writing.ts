@@ -58,7 +58,7 @@ export async function write(
       { role: "system", content: instructions },
       { role: "user", content: material },
     ],
-    grounding: { memories: [], recalled: [], passages: [] },
+    grounding: { profileFacts: [], memories: [], recalled: [], passages: [] },
     temperature: null,
     max_tokens: null,
   };

@@ -1,16 +1,24 @@
 /** The model that needs no network: it quotes what it can find, and says plainly where it finds nothing. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { idf, rank, TermCounter } from "../search/bm25f.ts";
+import { rank, TermCounter } from "../search/bm25f.ts";
+import { aboutTheSame } from "../search/subject.ts";
 import { stemOf, stemsOf, termsOf } from "../search/terms.ts";
 import { cutWords } from "../search/words.ts";
 import type { Grounding, Model, ModelPiece, ModelRequest, PromptMessage } from "./model.ts";
+import { asksForQuestions, knownThatIsAsked, onlyAsks, smallTalk } from "./small-talk.ts";
 import { countTokens } from "./tokens.ts";
 
 const pieceMs = 5;
 const quoteCharsMax = 600;
 const findingsMax = 3;
 /** Less of the question than this, and what was found is about something else. */
-const coverageMin = 0.45;
+const coverageMin = 0.5;
+/** The same of what the user said, counting words: it is about them, so that "Which food am I allergic to?" needs no food. */
+const sharedMin = 0.4;
+/** What accounts for less than this part of what the best finding does isn't quoted beside it. */
+const shareOfBest = 0.7;
+/** Of all that is known of the user so much is told, where that is the question. */
+const knownMax = 10;
 
 const noModel =
   "No language model is configured, so I can only look things up, in what was said and in documents. " +
@@ -49,16 +57,44 @@ interface Finding {
 function answer({ messages, grounding }: ModelRequest): string {
   const spoken = messages.filter(({ role }) => role !== "system");
   const question = spoken.at(-1)?.content ?? "";
-  const findings = [...grounded(grounding), ...inConversation(question, spoken.slice(0, -1))]
-    .filter(({ coverage }) => coverage >= coverageMin)
-    // Equals stay in order: who the user is, documents, what was said.
-    .sort((a, b) => b.coverage - a.coverage)
-    .filter(saysMore(question))
-    .slice(0, findingsMax);
+  const talk = smallTalk(question);
+  if (talk !== null) return talk.reply + (talk.asks ? noModel : "");
+  const isWanted = knownThatIsAsked(question);
+  const findings =
+    isWanted === null
+      ? findingsFor(question, [...grounded(grounding), ...inConversation(question, spoken.slice(0, -1))])
+      : known(grounding)
+          .filter(({ text }) => isWanted(text))
+          .slice(0, knownMax);
   if (findings.length === 0) {
     return `I found nothing about this. ${noModel}`;
   }
-  return findings.map(({ introduction, text }) => `${introduction}\n\n${quote(text)}`).join("\n\n");
+  return findings
+    .map(({ introduction, text }, index) =>
+      introduction === findings[index - 1]?.introduction ? quote(text) : `${introduction}\n\n${quote(text)}`,
+    )
+    .join("\n\n");
+}
+
+/** The best of what was found, best first. */
+function findingsFor(question: string, found: Finding[]): Finding[] {
+  const isAbout = aboutTheSame(question);
+  const forQuestions = asksForQuestions(question);
+  const shared = sharedBy(
+    question,
+    found.map(({ text }) => text),
+  );
+  const relevant = found
+    .filter(({ source, text, coverage }, index) => {
+      const isOfUser = source === "memory" || source === "user";
+      if (coverage < coverageMin && !(isOfUser && coverage > 0 && shared[index]! >= sharedMin)) return false;
+      return source === "user" ? isAbout(text) && onlyAsks(text) === forQuestions : !forQuestions;
+    })
+    // Equals stay in order: who the user is, documents, what was said.
+    .sort((a, b) => b.coverage - a.coverage)
+    .filter(saysMore(question));
+  const best = relevant[0]?.coverage ?? 0;
+  return relevant.filter(({ coverage }) => coverage >= best * shareOfBest).slice(0, findingsMax);
 }
 
 /** What a user said isn't quoted beside a memory that tells as much: it may be what the memory superseded. */
@@ -74,14 +110,18 @@ function saysMore(question: string): (finding: Finding, index: number, all: Find
     !all.some((other) => other.source === "memory" && heldOf(text).isSubsetOf(heldOf(other.text)));
 }
 
-function grounded({ memories, passages, recalled }: Grounding): Finding[] {
+const known = ({ profileFacts, memories }: Grounding): Finding[] =>
+  [...profileFacts, ...memories].map(({ text, coverage }) => ({
+    source: "memory",
+    introduction: knownIntroduction,
+    text,
+    coverage,
+  }));
+
+function grounded(grounding: Grounding): Finding[] {
+  const { passages, recalled } = grounding;
   return [
-    ...memories.map(({ text, coverage }) => ({
-      source: "memory" as const,
-      introduction: knownIntroduction,
-      text,
-      coverage,
-    })),
+    ...known(grounding),
     ...passages.map(({ number, name, heading, quote, coverage }) => ({
       source: "passage" as const,
       introduction: `${heading === "" ? name : `${name}, ${heading}`} says [${number}]:`,
@@ -113,21 +153,33 @@ const isOwn = ({ role, content }: PromptMessage): boolean =>
 
 /** What was said earlier in this conversation, the latest of equals first. */
 function inConversation(question: string, earlier: PromptMessage[]): Finding[] {
-  const terms = termsOf(cutWords(question)).map((term) => ({ ...term, idf: idf(1, earlier.length) }));
-  const counter = new TermCounter(terms);
-  const units = earlier
-    .filter((message) => !isOwn(message))
-    .map((message) => {
-      const words = cutWords(message.content);
-      return { message, length: words.length, own: counter.count(words, stemsOf(words)) };
-    })
-    .reverse();
-  return rank(terms, units, { heading: 0, context: 0 }).map(({ candidate: { message }, coverage }) => ({
-    source: message.role,
-    introduction: earlierBy(message.role),
-    text: message.content,
+  const messages = earlier.filter((message) => !isOwn(message)).reverse();
+  return sharedBy(
+    question,
+    messages.map(({ content }) => content),
+  ).map((coverage, index) => ({
+    source: messages[index]!.role,
+    introduction: earlierBy(messages[index]!.role),
+    text: messages[index]!.content,
     coverage,
   }));
+}
+
+/**
+ * How much of a question's words each text holds, 0 to 1. What one user said is too little to tell which words are rare,
+ * so each counts alike.
+ */
+function sharedBy(question: string, texts: readonly string[]): number[] {
+  const terms = termsOf(cutWords(question)).map((term, _, all) => ({ ...term, idf: 1 / all.length }));
+  const counter = new TermCounter(terms);
+  const units = texts.map((text, index) => {
+    const words = cutWords(text);
+    return { index, ...counter.unitOf({ words, stems: stemsOf(words) }) };
+  });
+  const shared = texts.map(() => 0);
+  for (const { candidate, coverage } of rank(terms, units, { heading: 0, context: 0 }))
+    shared[candidate.index] = coverage;
+  return shared;
 }
 
 /** The beginning of a text as a quotation, cut at a word. */

@@ -16,7 +16,7 @@ export interface PromptMessage {
 
 /** Something that was looked up for a message. */
 interface LookedUp {
-  /** Which part of the message's words it holds, 0 to 1. */
+  /** Which part of the message it accounts for, 0 to 1. */
   coverage: number;
 }
 
@@ -30,6 +30,8 @@ export interface PromptPassage extends LookedUp {
 
 /** What was looked up for a message, as the system message says it in prose: for the model that can't read. */
 export interface Grounding {
+  /** What the user's profile says, a sentence each. */
+  profileFacts: ({ text: string } & LookedUp)[];
   /** Best first. */
   memories: ({ text: string; created_at: number } & LookedUp)[];
   /** Best first. */

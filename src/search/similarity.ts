@@ -7,8 +7,8 @@
 
 /** Less is taken for chance. */
 export const zMin = 3;
-/** As much as if all of the question's words were found. */
-const zOfWhole = 8.5;
+/** As much as if all of the question's words were found; half of it is what a cited passage needs at least. */
+const zOfWhole = 5.4;
 /** Among so many texts, and fewer, `zMin` is enough. */
 const textsFew = 100;
 

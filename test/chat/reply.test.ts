@@ -1,6 +1,7 @@
-/** The text that only grows: its normal form, its offsets, its limit. */
+/** The text that only grows: its offsets, its limit. */
 import { describe, expect, test } from "bun:test";
-import { Reply, toNormalForm, Wake } from "../../src/chat/reply.ts";
+import { Reply, Wake } from "../../src/chat/reply.ts";
+import { toNormalForm } from "../../src/normal-form.ts";
 import { endedTurn, seededRandom } from "../support/turns.ts";
 
 const unlimited = Number.MAX_SAFE_INTEGER;
@@ -11,24 +12,6 @@ const replyOf = (pieces: string[], lengthMax = unlimited): Reply => {
   reply.finish(lengthMax);
   return reply;
 };
-
-describe("the normal form", () => {
-  test.each([
-    ["plain", "plain"],
-    ["", ""],
-    ["a\0b\0", "a\ufffdb\ufffd"],
-    ["a\ud800b", "a\ufffdb"],
-    ["a\udc00b", "a\ufffdb"],
-    ["\ude00\ud83d", "\ufffd\ufffd"],
-    ["\ud83d\ud83d\ude00", "\ufffd😀"],
-    ["😀\ude00", "😀\ufffd"],
-    ["😀👩‍👧 é e\u0301", "😀👩‍👧 é e\u0301"],
-  ])("of %j is %j", (raw, normal) => {
-    expect(toNormalForm(raw)).toBe(normal);
-    expect(toNormalForm(normal)).toBe(normal);
-    expect(normal.length).toBe(raw.length);
-  });
-});
 
 describe("appending", () => {
   test("a pair split over two pieces stays whole, and its first half waits", () => {

@@ -95,13 +95,44 @@ test("where nothing bears on the message, nothing is cited", async () => {
   for (const message of [
     "What is the capital of Mongolia?",
     "Hello!",
-    "Thank you, that was it.",
+    "Thank you, that was really helpful.",
     "the of and",
+    "who is who",
+    "Is blue the colour of the ocean?",
+    "Where do falcons build their nests in winter?",
+    "Wie wird das Wetter in Zürich?",
   ]) {
     const { sources, citations } = await wholeTurn(service, model, ["Well."], { message });
     expect([message, sources, citations]).toEqual([message, [], []]);
     expect(JSON.stringify(model.requests.at(-1)!.body)).not.toContain("handbook");
   }
+});
+
+test("what shares a word with the message isn't cited beside what answers it", async () => {
+  const sections = [
+    "# Harbour",
+    "## Crane\nThe yellow crane lifts twelve tonnes and is run by Okafor.",
+    "## Ferry\nThe ferry leaves at nine. It carries twelve cars.",
+    "## Canteen\nLunch is at noon, the yellow door.",
+    "## Chandler\nRopes, paint, lamps. Ask Lindqvist about tonnage.",
+  ];
+  const text = sections.join("\n\n").replaceAll("\n## ", `\n${"More of the same sort. ".repeat(60)}\n\n## `);
+  await addDocument(service, { name: "harbour.md", text, collection: "harbour" });
+  const { citations } = await wholeTurn(service, model, ["Twelve tonnes."], {
+    message: "How many tonnes does the yellow crane lift?",
+    collections: ["harbour"],
+  });
+  expect(citations.map(({ quote }) => /## (\w+)/.exec(quote)?.[1])).toEqual(["Crane"]);
+});
+
+test("a name that no passage mentions isn't asked about in vain, unless nearly all else is there", async () => {
+  const text = "# Ropes\n\nThe rope locker of the harbour is open from six to ten.\n";
+  await addDocument(service, { name: "ropes.md", text, collection: "ropes" });
+  const ask = async (message: string) =>
+    (await wholeTurn(service, model, ["Well."], { message, collections: ["ropes"] })).sources;
+  expect(await ask("Who owns the harbour lockers?")).toEqual(["ropes.md"]);
+  expect(await ask("Who owns the harbour lockers of Stralsund?")).toEqual([]);
+  expect(await ask("When is the rope locker of Stralsund harbour open?")).toEqual(["ropes.md"]);
 });
 
 test("collections limit what is drawn on", async () => {

@@ -92,6 +92,23 @@ describe("what a user says about themselves", () => {
     expect(await heldTexts(service, "mover")).toContain("The user no longer lives in Bern.");
   });
 
+  test("of one of several stays when another is told of; of whom there is one, the last holds", async () => {
+    await tell("owner of two", "My dog is called Rex. My wife is called Anna.");
+    await tell("owner of two", "My dog is called Bella. My wife is called Eva.");
+    await tell("owner of two", "My dog is called Rex.");
+    expect(await heldTexts(service, "owner of two")).toEqual([
+      "The user's dog's name is Rex.",
+      "The user's dog's name is Bella.",
+      "The user's wife's name is Eva.",
+    ]);
+    const { response } = await say("owner of two", "What are my dog's names?");
+    expect([response.includes("Rex"), response.includes("Bella"), response.includes("Eva")]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+
   test("is kept once, however often it is said, and again only with what is new", async () => {
     for (const message of [
       "I have a dog.",

@@ -29,7 +29,8 @@ describe("a statement in English becomes a fact in the third person", () => {
     ["I'm vegan.", "The user is vegan.", "diet"],
     ["I'm allergic to nuts.", "The user is allergic to nuts.", null],
     ["My daughter Lena plays the cello.", "The user's daughter Lena plays the cello.", null],
-    ["My daughter is called Lena", "The user's daughter's name is Lena.", "daughter:name"],
+    ["My daughter is called Lena", "The user's daughter's name is Lena.", null],
+    ["My older daughter is called Lena", "The user's older daughter's name is Lena.", "older daughter:name"],
     ["My wife is Anna", "The user's wife's name is Anna.", "wife:name"],
     ["My older brother Tim doesn't eat meat", "The user's older brother Tim doesn't eat meat.", null],
     ["I have a dog called Rex.", "The user has a dog called Rex.", null],
@@ -41,7 +42,9 @@ describe("a statement in English becomes a fact in the third person", () => {
     ["I speak German and French.", "The user speaks German and French.", null],
     ["My favourite colour is blue", "The user's favourite colour is blue.", "favorite colour"],
     ["Actually, my name is Ada.", "The user's name is Ada.", "name"],
-    ['My dog is called "Rex".', "The user's dog's name is Rex.", "dog:name"],
+    ['My dog is called "Rex".', "The user's dog's name is Rex.", null],
+    ["My other dog is called Bella.", "The user's other dog's name is Bella.", null],
+    ["My second dog is called Bella.", "The user's second dog's name is Bella.", "second dog:name"],
   ])("%j", (message, text, slot) => {
     expect(factsIn(message).map((fact) => [fact.text, fact.slot])).toEqual([[text, slot]]);
   });
@@ -58,7 +61,9 @@ describe("a statement in German is kept as it was said", () => {
     ["Ich bin Lehrerin.", "The user said: “Ich bin Lehrerin.”", "profession"],
     ["Ich bin Vegetarierin.", "The user said: “Ich bin Vegetarierin.”", "diet"],
     ["Ich habe am 3. Mai Geburtstag.", "The user said: “Ich habe am 3. Mai Geburtstag.”", "birthday"],
-    ["Meine Tochter heißt Lena.", "The user said: “Meine Tochter heißt Lena.”", "daughter:name"],
+    ["Meine Tochter heißt Lena.", "The user said: “Meine Tochter heißt Lena.”", null],
+    ["Meine Frau heißt Anna.", "The user said: “Meine Frau heißt Anna.”", "wife:name"],
+    ["Mein anderer Hund heißt Bella.", "The user said: “Mein anderer Hund heißt Bella.”", null],
     ["Meine Tochter Lena spielt Cello.", "The user said: “Meine Tochter Lena spielt Cello.”", null],
     ["Ich mag Jazz.", "The user said: “Ich mag Jazz.”", "taste:jazz"],
     ["Ich mag Jazz nicht mehr.", "The user said: “Ich mag Jazz nicht mehr.”", "taste:jazz"],

@@ -11,7 +11,7 @@ export const limitsWith = (limits: Partial<Config["limits"]> = {}): Config["limi
 export const request = (changes: Partial<ModelRequest> = {}): ModelRequest => ({
   model: null,
   messages: [{ role: "user", content: "Hello?" }],
-  grounding: { memories: [], recalled: [], passages: [] },
+  grounding: { profileFacts: [], memories: [], recalled: [], passages: [] },
   temperature: null,
   max_tokens: null,
   ...changes,

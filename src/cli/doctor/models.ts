@@ -14,7 +14,7 @@ export async function examineModel(model: Model, address: string, secondsMax: nu
     const request = {
       model: null,
       messages: [{ role: "user" as const, content: "Say yes." }],
-      grounding: { memories: [], recalled: [], passages: [] },
+      grounding: { profileFacts: [], memories: [], recalled: [], passages: [] },
       temperature: null,
       max_tokens: tokensMax,
     };

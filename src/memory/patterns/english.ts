@@ -1,9 +1,10 @@
 /** English statements of a user about themselves, put into the third person. */
+
+import { nameSlot, relation } from "../../search/relations.ts";
 import { slotOf } from "../fact.ts";
 import { statePatterns } from "./english-states.ts";
 import { verbPatterns } from "./english-verbs.ts";
 import { isAdjective, theirs, theUser } from "./english-wording.ts";
-import { nameSlot, relation } from "./relations.ts";
 import { isOfTheMoment, nameIn, type Pattern } from "./wording.ts";
 
 const name = (value: string): { text: string; slot: string } => ({

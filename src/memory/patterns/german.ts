@@ -1,6 +1,7 @@
 /** German statements of a user about themselves. They are quoted, because questions use the same words: "Wo wohne ich?" */
+
+import { germanRelation, nameSlot } from "../../search/relations.ts";
 import { slotOf } from "../fact.ts";
-import { germanRelation, nameSlot } from "./relations.ts";
 import { isOfTheMoment, nameIn, type Pattern, quotedFact, valueIn } from "./wording.ts";
 
 const adverb =

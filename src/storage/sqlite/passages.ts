@@ -108,9 +108,7 @@ export function createPassageSearch(db: Database, nearest: Nearest | null) {
     const alone = rows.map(
       (row): Candidate => ({
         row,
-        length: row.words.length,
-        own: counter.count(row.words, row.stems),
-        heading: counter.count(row.heading_words, ""),
+        ...counter.unitOf({ words: row.words, stems: row.stems, heading: row.heading_words }),
       }),
     );
     const best = rank(terms, alone, weights).slice(0, Math.max(rankedMin, limit));

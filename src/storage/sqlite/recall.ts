@@ -119,7 +119,7 @@ export function createRecall(db: Database, nearest: Nearest | null) {
     const direct = new Map(
       rows.map((row): [number, Candidate] => [
         row.n,
-        { row, length: row.tokens, own: counter.count(row.terms ?? "", "") },
+        { row, ...counter.unitOf({ words: row.terms ?? "", stems: "" }), length: row.tokens },
       ]),
     );
     const best = rank(terms, [...direct.values()], weights).slice(0, spreadMax);

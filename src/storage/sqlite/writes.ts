@@ -4,7 +4,7 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
-import { tellingStems } from "../../search/terms.ts";
+import { stemmed } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type {
   Checkpoint,
@@ -334,7 +334,7 @@ export function createWrites(db: Database) {
 
   function complete(): void {
     for (const { n, scope, words } of toIndex) {
-      const terms = scope === "" ? "" : withCode(scope, tellingStems(words));
+      const terms = scope === "" ? "" : withCode(scope, stemmed(words));
       indexMessage.run({ n, scope, words, terms });
     }
     toIndex = [];

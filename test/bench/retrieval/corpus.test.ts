@@ -2,10 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { loadCorpus, locate } from "../../../bench/retrieval/corpus.ts";
+import { unanswerableKinds } from "../../../bench/retrieval/unanswerable.ts";
 
 const directory = new URL("../../../bench/retrieval", import.meta.url).pathname;
 const corpus = loadCorpus();
-const { documents, documentQuestions, dialogues, dialogueQuestions } = corpus;
+const { documents, documentQuestions, dialogues, dialogueQuestions, unanswerable } = corpus;
 const questions = [...documentQuestions, ...dialogueQuestions];
 
 const repeated = (values: string[]): string[] =>
@@ -46,6 +47,27 @@ describe("the corpus", () => {
   test("calls those questions `none` that have no answer, and no others", () => {
     for (const { id, kind, answers } of questions)
       expect({ id, kind: kind === "none" }).toEqual({ id, kind: answers.length === 0 });
+  });
+});
+
+describe("questions that nothing answers", () => {
+  test("are many of each class, of documents and of dialogues", () => {
+    for (const kind of unanswerableKinds) {
+      const ofKind = unanswerable.filter((question) => question.kind === kind);
+      expect(ofKind.filter(({ user }) => user === undefined).length, kind).toBeGreaterThanOrEqual(30);
+      expect(ofKind.filter(({ user }) => user !== undefined).length, kind).toBeGreaterThanOrEqual(20);
+    }
+    const kinds = new Set<string>(unanswerableKinds);
+    expect(unanswerable.filter(({ kind }) => !kinds.has(kind))).toEqual([]);
+  });
+
+  test("are asked once, of users that there are", () => {
+    expect(repeated([...questions, ...unanswerable].map(({ id }) => id))).toEqual([]);
+    const asked = [...documentQuestions, ...dialogueQuestions, ...unanswerable].map((each) => each.question);
+    expect(repeated(asked).filter((each) => unanswerable.some(({ question }) => question === each))).toEqual(
+      [],
+    );
+    for (const { id, user } of unanswerable) expect(user === undefined || dialogues.has(user), id).toBe(true);
   });
 });
 

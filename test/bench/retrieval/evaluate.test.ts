@@ -49,6 +49,7 @@ const small: Corpus = {
     { ...question("a", "fact", ["ada-1-2"]), user: "ada" },
     { ...question("b", "fact", ["ben-1-1"]), user: "ben" },
   ],
+  unanswerable: [],
 };
 
 const unused = (): never => {

@@ -1,5 +1,9 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+import { unanswerableKinds } from "../../../bench/retrieval/unanswerable.ts";
+
+// It goes through all of its questions three times, which a loaded machine takes minutes for.
+setDefaultTimeout(300_000);
 
 const root = new URL("../../..", import.meta.url).pathname;
 
@@ -14,6 +18,18 @@ test("the bench prints recall, nDCG and MRR for documents and dialogues, and Par
   expect(rows.map(({ name }) => name)).toEqual(
     ["documents", "dialogues"].flatMap((set) => measures.map((measure) => `${set}: ${measure}`)),
   );
+  const decided = [
+    ...table.matchAll(/^\| (documents|dialogues): something for (\S+) questions +\| (\d+) % /gm),
+  ].map(([, set, kind, percent]) => ({ set, kind, percent: Number(percent) }));
+  for (const set of ["documents", "dialogues"]) {
+    const shares = decided
+      .filter((row) => row.set === set)
+      .map(({ kind, percent }) => [kind, percent] as const);
+    expect(shares.map(([kind]) => kind)).toEqual([...unanswerableKinds]);
+    // The nearer a question comes to the corpus, the harder it is to tell.
+    const { "off-topic": least, "absent-attribute": most } = Object.fromEntries(shares);
+    expect(least).toBeLessThan(most!);
+  }
   for (const { name, figure, plain } of rows) {
     expect(figure, name).toBeWithin(0, 1 + 1e-9);
     expect(plain, name).toBeWithin(0, 1 + 1e-9);

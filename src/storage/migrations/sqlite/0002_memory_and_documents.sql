@@ -56,9 +56,9 @@ create table memories (
 
 create index memories_by_user on memories (user_n, n);
 
--- words are what a search for conversations goes through. terms are what recall goes through: the stem of each word
--- that tells something, with the code of the user before it, so that a look-up goes through one user's messages alone;
--- of messages from before, all words as they are. scope has that code, too; both are empty where the turn was not to be remembered.
+-- words are what a search for conversations goes through. terms are what recall goes through: the stem of each word,
+-- with the code of the user before it, so that a look-up goes through one user's messages alone; of messages from
+-- before, the words themselves. scope has that code, too; both are empty where the turn was not to be remembered.
 create virtual table message_index using fts5 (scope, words, terms, columnsize = 0, tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'");
 insert into message_index (message_index, rank) values ('secure-delete', 1);
 insert into message_index (rowid, scope, words, terms)
