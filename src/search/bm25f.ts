@@ -11,7 +11,7 @@ const k1 = 1.2;
 const b = 0.3;
 /** A word that only begins like a term's (`Belegen` for `Beleg`, `certified` for `certificate`) counts so much. */
 const alikeWeight = 0.3;
-/** What a question asks counts up to so much: what is asked beside it needn't be held. */
+/** Whatever else is asked, a text of this score accounts for the whole question. */
 const askedMax = 2.4;
 
 /** How much a word counts where it isn't in the text itself. */
@@ -45,8 +45,8 @@ export interface Ranked<Candidate> {
   /** In units of a term that no other text holds, once. */
   score: number;
   /**
-   * Which part of the question the text accounts for, 0 to 1: its score in relation to how telling the question's terms
-   * are. Of a long question `askedMax` is enough, because long questions hold words that no answer repeats.
+   * Which part of the question the text accounts for, 0 to 1: of its terms, counted by how telling they are, those that
+   * the text holds; or its score in relation to `askedMax`, because long questions hold words that no answer repeats.
    */
   coverage: number;
 }
@@ -79,7 +79,8 @@ export function rank<Candidate extends Unit>(
   for (const candidate of candidates) {
     const lengthNorm = 1 - b + b * (candidate.length / meanLength);
     let score = 0;
-    for (const [index, { idf }] of terms.entries()) {
+    let held = 0;
+    for (const [index, { idf, small }] of terms.entries()) {
       const own = candidate.own[index]!;
       const heading = candidate.heading?.[index] ?? 0;
       const near = candidate.context?.reduce((sum, counts) => sum + counts[index]!, 0) ?? 0;
@@ -88,10 +89,12 @@ export function rank<Candidate extends Unit>(
         weights.heading * Math.min(heading, 1) +
         weights.context * Math.min(near, 2) +
         (candidate.alike?.[index] ? alikeWeight : 0);
-      score += (idf * weighted * (k1 + 1)) / (weighted + k1);
+      const part = (idf * weighted * (k1 + 1)) / (weighted + k1);
+      score += part;
+      if (!small) held += Math.min(part, idf);
     }
     // Where there are only small words, nothing says what the question is about.
-    const coverage = asked === 0 ? 0 : Math.min(1, score / Math.min(asked, askedMax));
+    const coverage = asked === 0 ? 0 : Math.min(1, Math.max(held / asked, score / askedMax));
     if (score > 0) ranked.push({ candidate, score, coverage });
   }
   return ranked.sort((one, other) => other.score - one.score);

@@ -44,6 +44,18 @@ describe("coverage", () => {
     expect(ranked(long, "harbour")[0]!.coverage).toBeLessThan(0.5);
   });
 
+  test("isn't more for a common word that is held often, or in a heading", () => {
+    const [common, rare] = termsOf("see puffins").map((term, index) => ({
+      ...term,
+      idf: index === 0 ? 0.5 : 1,
+    }));
+    const units = [unitOf("see, see, see and see", "What to see"), unitOf("a puffin")];
+    const found = rank([common!, rare!], units, { heading: 1.2, context: 0.3 });
+    const coverageOf = (text: string) => found.find(({ candidate }) => candidate.text === text)!.coverage;
+    expect(coverageOf("see, see, see and see")).toBeCloseTo(1 / 3, 1);
+    expect(coverageOf("a puffin")).toBeGreaterThan(0.6);
+  });
+
   test("is nothing where the question has small words alone", () => {
     for (const question of ["who is who", "Hello!", "Thanks, that was really helpful!", "これは何ですか"]) {
       const found = ranked(question, `${question} and this`);
