@@ -139,7 +139,7 @@ class ParleyDocuments extends Opened implements DocumentRetriever {
       filter: null,
       limit: passagesMax,
     });
-    return (this.decides ? relevantPassages(question, found) : found)
+    return (this.decides ? relevantPassages(question, found, !this.vectors) : found)
       .slice(0, k)
       .map(({ name, start, end }) => ({ document: name, start, end }));
   }

@@ -93,7 +93,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
     ({ message: { id, tokens }, score }) => ({ section: "recall", id, tokens, score }),
   );
   const passages = fill(
-    relevantPassages(turn.message, found.passages),
+    relevantPassages(turn.message, found.passages, found.byWords),
     limits.passageTokens,
     ({ document_id: id, tokens, score }) => ({ section: "passages", id, tokens, score }),
   );
@@ -206,6 +206,8 @@ interface Found {
   near: NearMemory[] | null;
   recalled: RecalledMessage[];
   passages: FoundPassage[];
+  /** Whether the question had no vector. */
+  byWords: boolean;
 }
 
 /**
@@ -275,7 +277,7 @@ async function findFor(
         : [],
     ),
   ]);
-  return { profile, memories, near, recalled, passages };
+  return { profile, memories, near, recalled, passages, byWords: vector === null };
 }
 
 /** The best that fit a budget; a smaller one may still fit where a larger one didn't. */

@@ -17,12 +17,21 @@ const shareOfBest = 0.5;
 /** Messages take part in a prompt for less: they are short, and aren't cited. */
 const recallCoverageMin = 0.18;
 
-/** The passages that bear on a message: only these are cited. @param found best first */
-export function relevantPassages(message: string, found: readonly FoundPassage[]): FoundPassage[] {
+/**
+ * The passages that bear on a message: only these are cited.
+ * @param found best first
+ * @param byWords whether they were found by words alone: only then their scores say how far one is behind another
+ */
+export function relevantPassages(
+  message: string,
+  found: readonly FoundPassage[],
+  byWords: boolean,
+): FoundPassage[] {
   const best = Math.max(0, ...found.map(({ coverage }) => coverage));
   const bestMin = asksAboutUnknown(message, found) ? coverageOfUnknownMin : coverageMin;
   if (best < bestMin) return [];
-  return found.filter(({ coverage }) => coverage >= best * shareOfBest);
+  const scoreMin = byWords ? found[0]!.score * shareOfBest : 0;
+  return found.filter(({ coverage, score }) => coverage >= best * shareOfBest && score >= scoreMin);
 }
 
 /** The earlier messages that bear on a message. @param found best first */
