@@ -125,6 +125,14 @@ test("a key's and a token's expiry end their streams too", async () => {
   await expectTurnGoesOn(keeper.key, turn.id, held);
 });
 
+test("a turn that ends in time is answered as ever, with a key that expires", async () => {
+  const brief = await makeKey(service, { expires_at: Math.floor(Date.now() / 1000) + 600 });
+  model.reply(["Hi."]);
+  const body = { user_id: "ada", message: "Hello" };
+  const answer = await service.post<ChatResponse>("/v1/chat", body, bearer(brief.key));
+  expect([answer.status, answer.body.response]).toEqual([200, "Hi."]);
+});
+
 test("a file that a revoked key is still reading breaks off, and doesn't look whole", async () => {
   const doomed = await makeKey(service, {});
   let conversation_id: string | null = null;
@@ -168,12 +176,4 @@ test("a file that a revoked key is still reading breaks off, and doesn't look wh
     expect((await whole.arrayBuffer()).byteLength).toBeGreaterThan(32_000_000);
   }
   expect(service.logs.filter((line) => !line.includes('"level":"info"'))).toEqual([]);
-});
-
-test("a turn that ends in time is answered as ever, with a key that expires", async () => {
-  const brief = await makeKey(service, { expires_at: Math.floor(Date.now() / 1000) + 600 });
-  model.reply(["Hi."]);
-  const body = { user_id: "ada", message: "Hello" };
-  const answer = await service.post<ChatResponse>("/v1/chat", body, bearer(brief.key));
-  expect([answer.status, answer.body.response]).toEqual([200, "Hi."]);
 });
