@@ -1,7 +1,7 @@
 /** Keys of the database: made at the command line or by an admin, told once, and gone within seconds when revoked. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Key } from "../../src/auth/schema.ts";
 import type { Problem } from "../../src/http/problem.ts";
@@ -32,7 +32,15 @@ beforeAll(async () => {
 afterAll(async () => {
   await service[Symbol.asyncDispose]();
   await model.close();
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
 });
+
+const directories: string[] = [];
+function newDirectory(): string {
+  const directory = temporaryDirectory();
+  directories.push(directory);
+  return directory;
+}
 
 const statusFor = async (to: Service, key: string): Promise<number> =>
   (await to.get(list, bearer(key))).status;
@@ -102,7 +110,7 @@ describe("parley keys", () => {
   });
 
   test("makes one before the first start, and a wider host is allowed then", async () => {
-    const dataDir = temporaryDirectory();
+    const dataDir = newDirectory();
     const refused = await runParley(["serve"], serviceEnv(dataDir, { env: { PARLEY_HOST: "0.0.0.0" } }));
     expect(refused.exitCode).toBe(1);
     const { stdout } = await keys(dataDir, "create", "first", "--role", "admin", "--expires-in", "2h");
@@ -114,6 +122,16 @@ describe("parley keys", () => {
       );
     expect((await ask("")).status).toBe(401);
     expect((await ask(`authorization: Bearer ${stdout.trim()}\r\n`)).status).toBe(200);
+  });
+
+  test("makes several at once where there is nothing yet, and a service finds them", async () => {
+    const dataDir = newDirectory();
+    const names = ["one", "two", "three", "four"];
+    const made = await Promise.all(names.map((name) => keys(dataDir, "create", name)));
+    expect(made.map(({ exitCode, stderr }) => [exitCode, stderr])).toEqual(names.map(() => [0, ""]));
+    await using started = await startService({ dataDir });
+    for (const { stdout } of made) expect(await statusFor(started, stdout.trim())).toBe(200);
+    expect((await keys(dataDir, "list")).stdout.trim().split("\n")).toHaveLength(5);
   });
 
   test("makes keys of every kind, also for a new workspace", async () => {
@@ -149,7 +167,7 @@ describe("parley keys", () => {
       ["revoke"],
       ["drop", "key_1"],
     ];
-    const directory = temporaryDirectory();
+    const directory = newDirectory();
     for (const args of wrong) {
       const { exitCode, stdout, stderr } = await keys(directory, ...args);
       expect({ args, exitCode, stdout }).toEqual({ args, exitCode: 2, stdout: "" });
