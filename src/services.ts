@@ -13,8 +13,9 @@ import { type Config, ConfigError, isLoopback } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
 import { Requests } from "./http/requests.ts";
-import { Admission } from "./limits/admission.ts";
+import { Admission, type LimitedBy } from "./limits/admission.ts";
 import { Gcra } from "./limits/gcra.ts";
+import type { RateLimiter } from "./limits/rate-limiter.ts";
 import { turnSlots } from "./limits/turn-slots.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
@@ -129,7 +130,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     library,
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: requests.noting(createAuthenticate(credentials)),
-    admission: new Admission(new Gcra(), limits, () => !isOpen(credentials)),
+    admission: new Admission(rateLimiters(), limits, () => !isOpen(credentials)),
     requests,
     tokens,
     views,
@@ -197,6 +198,13 @@ function createMemory(config: Config, model: Model, store: Store, log: Log): Bac
         };
   return new BackgroundMemory(memory, { store, log, limits, ...ways });
 }
+
+const rateLimiters = (): Record<LimitedBy, RateLimiter> => ({
+  address: new Gcra(),
+  unauthorized: new Gcra(),
+  key: new Gcra(),
+  user: new Gcra(),
+});
 
 function forgetOld(store: Store, log: Log): Timer {
   const forget = async (): Promise<void> => {

@@ -20,18 +20,22 @@ interface Asked {
   principal: Promise<Principal> | null;
 }
 
-type Who = "address" | "unauthorized" | "key" | "user";
+/** What requests are counted by: `unauthorized` are those of an address that had no valid key. */
+export type LimitedBy = "address" | "unauthorized" | "key" | "user";
 
 export class Admission {
   readonly #asked = new WeakMap<Request, Asked>();
   /** Hashes of keys, last used last. */
   readonly #known = new Set<number | bigint>();
-  readonly #perMinute: Record<Who, number>;
+  readonly #perMinute: Record<LimitedBy, number>;
   readonly #needsAddress: boolean;
 
-  /** @param needsKey false as long as everybody is let in: then nobody can fail to be */
+  /**
+   * @param limiters one for each kind, so that no crowd of addresses makes what keys have taken be forgotten
+   * @param needsKey false as long as everybody is let in: then nobody can fail to be
+   */
   constructor(
-    readonly limiter: RateLimiter,
+    readonly limiters: Readonly<Record<LimitedBy, RateLimiter>>,
     readonly limits: Limits,
     readonly needsKey: () => boolean,
   ) {
@@ -82,7 +86,7 @@ export class Admission {
     const address = this.addressOf(request);
     if (requests === 0 || address === null || !this.needsKey()) return;
     this.#known.delete(hashOf(request));
-    await this.limiter.take(`unauthorized ${address}`, { requests, windowSeconds });
+    await this.limiters.unauthorized.take(address, { requests, windowSeconds });
   }
 
   /** Notes how further limits of a request stand. */
@@ -117,7 +121,7 @@ export class Admission {
     const requests = this.#perMinute.unauthorized;
     const address = this.addressOf(request);
     if (requests === 0 || address === null || !this.needsKey() || this.#known.has(hashOf(request))) return;
-    const looked = await this.limiter.look(`unauthorized ${address}`, { requests, windowSeconds });
+    const looked = await this.limiters.unauthorized.look(address, { requests, windowSeconds });
     if (!looked.allowed) throw this.#tooMany(request, "unauthorized", requests, looked);
   }
 
@@ -129,15 +133,15 @@ export class Admission {
       for (const oldest of this.#known) return void this.#known.delete(oldest);
   }
 
-  async #take(request: Request, who: Who, whose: string): Promise<void> {
+  async #take(request: Request, who: LimitedBy, whose: string): Promise<void> {
     const requests = this.#perMinute[who];
     if (requests === 0) return;
-    const taken = await this.limiter.take(`${who} ${whose}`, { requests, windowSeconds });
+    const taken = await this.limiters[who].take(whose, { requests, windowSeconds });
     if (!taken.allowed) throw this.#tooMany(request, who, requests, taken);
     this.note(request, [stateOf(who, requests, taken)]);
   }
 
-  #tooMany(request: Request, who: Who, requests: number, taken: Taken): AppError {
+  #tooMany(request: Request, who: LimitedBy, requests: number, taken: Taken): AppError {
     this.note(request, [stateOf(who, requests, taken)]);
     const whose = who === "unauthorized" ? "address, without a valid key" : who;
     return new AppError("rate_limited", {

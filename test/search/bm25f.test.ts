@@ -49,7 +49,10 @@ describe("coverage", () => {
       ...term,
       idf: index === 0 ? 0.5 : 1,
     }));
-    const units = [unitOf("see, see, see and see", "What to see"), unitOf("a puffin")];
+    const counter = new TermCounter([common!, rare!]);
+    const units = [["see, see, see and see", "What to see"] as const, ["a puffin", ""] as const].map(
+      ([text, heading]) => ({ text, ...counter.unitOf(fieldsOf(text, heading)) }),
+    );
     const found = rank([common!, rare!], units, { heading: 1.2, context: 0.3 });
     const coverageOf = (text: string) => found.find(({ candidate }) => candidate.text === text)!.coverage;
     expect(coverageOf("see, see, see and see")).toBeCloseTo(1 / 3, 1);
