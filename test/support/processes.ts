@@ -16,6 +16,16 @@ export function childrenOf(pid: number): number[] {
     });
 }
 
+/** What a process is called in the innermost of its namespaces; null where it has ended. */
+export function pidWithin(pid: number): number | null {
+  try {
+    const [, within] = /^NSpid:.*\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))!;
+    return Number(within);
+  } catch {
+    return null;
+  }
+}
+
 /** Whether a process is there and not only waiting to be reaped. */
 export const isAlive = (pid: number): boolean => {
   const stat = statOf(pid);
