@@ -4,20 +4,13 @@ import { cpSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { ChatResponse } from "../../src/chat/schema.ts";
 import { buildBinary } from "../support/binary.ts";
-import {
-  type Container,
-  cgroupsAt,
-  makeDebian,
-  outcomeOf,
-  skipsDebian,
-  startContainer,
-} from "../support/debian.ts";
+import { type Container, cgroupsAt, makeDebian, skipsDebian, startContainer } from "../support/debian.ts";
 import { programPath, skipsWithout } from "../support/needs.ts";
-import { childrenOf, pidWithin } from "../support/processes.ts";
+import { childrenOf, outcomeOf, pidWithin } from "../support/processes.ts";
 import { shellBlocks } from "../support/readme.ts";
 import { temporaryDirectory, until } from "../support/service.ts";
 
-setDefaultTimeout(180_000);
+setDefaultTimeout(120_000);
 
 const repository = new URL("../..", import.meta.url).pathname;
 const unit = join(repository, "deploy/parley.service");

@@ -1,7 +1,7 @@
 /** A bare Debian in a directory, and programs in namespaces of their own in it, as containers have them. */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { programPath, skipsWithout } from "./needs.ts";
-import { childrenOf, pidWithin } from "./processes.ts";
+import { childrenOf, type Outcome, outcomeOf, pidWithin } from "./processes.ts";
 import { until } from "./service.ts";
 
 const programs = ["mmdebstrap", "unshare", "nsenter", "ip", "curl"];
@@ -30,33 +30,11 @@ export async function makeDebian(root: string, packages: readonly string[] = [])
   ]);
 }
 
-export interface Ran {
-  exitCode: number;
-  stdout: string;
-  stderr: string;
-}
-
 /** Runs a command to its end. @throws with what it said where it fails */
 export async function run(command: string[]): Promise<string> {
   const { exitCode, stdout, stderr } = await outcomeOf(command);
   if (exitCode !== 0) throw new Error(`${command.join(" ")} exited with ${exitCode}:\n${stderr || stdout}`);
   return stdout;
-}
-
-/** Runs a command to its end, whatever that is. */
-export async function outcomeOf(command: string[]): Promise<Ran> {
-  const [program, ...args] = command;
-  const child = Bun.spawn([programPath(program!) ?? program!, ...args], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  const [stdout, stderr, exitCode] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { exitCode, stdout, stderr };
 }
 
 /** Processes in namespaces of their own: files, pids and network, in which there is only loopback. */
@@ -68,9 +46,9 @@ export interface Container {
   /** Resolves to the exit code of its process 1. */
   readonly exited: Promise<number>;
   /** Runs a command in it, as root. */
-  exec(command: string[]): Promise<Ran>;
+  exec(command: string[]): Promise<Outcome>;
   /** Runs a program of this machine in its network alone. */
-  fromOutside(command: string[]): Promise<Ran>;
+  fromOutside(command: string[]): Promise<Outcome>;
   /** Sends a signal to its process 1. */
   signal(signal: NodeJS.Signals): void;
   [Symbol.asyncDispose](): Promise<void>;
@@ -99,7 +77,7 @@ export async function startContainer({ root, setUp, command, cgroup }: Container
     exec ${command}`;
   const enterGroup = cgroup === undefined ? "" : `mkdir ${cgroup} && echo 0 > ${cgroup}/cgroup.procs`;
   const unshareAll = `${enterGroup}
-    exec unshare --mount --pid --net --ipc --uts --cgroup --propagation=private --fork --kill-child \
+    exec setpriv --pdeathsig=KILL unshare --mount --pid --net --ipc --uts --cgroup --propagation=private --fork --kill-child \
       sh -euc "$1" sh "$2"`;
   const unshare = Bun.spawn(["sh", "-euc", unshareAll, "sh", script, root], {
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
@@ -123,7 +101,7 @@ export async function startContainer({ root, setUp, command, cgroup }: Container
     pid = childrenOf(unshare.pid).find((child) => pidWithin(child) === 1);
     return pid !== undefined;
   });
-  const enter = (namespaces: string[], command: string[]): Promise<Ran> =>
+  const enter = (namespaces: string[], command: string[]): Promise<Outcome> =>
     outcomeOf(["nsenter", `--target=${pid}`, ...namespaces, "--", ...command]);
   return {
     pid: pid!,
@@ -135,6 +113,8 @@ export async function startContainer({ root, setUp, command, cgroup }: Container
     fromOutside: (command) => enter(["--net"], command),
     signal: (signal) => void process.kill(pid!, signal),
     async [Symbol.asyncDispose]() {
+      // A process that has changed its user isn't ended by --kill-child.
+      if (pidWithin(pid!) === 1) process.kill(pid!, "SIGKILL");
       unshare.kill("SIGKILL");
       await exited;
       if (cgroup !== undefined) await removeGroup(cgroup);
