@@ -7,6 +7,7 @@ import { AppError, statusOf } from "./errors.ts";
 import { readJsonBody } from "./http/body.ts";
 import { refuseForeignPages } from "./http/local-only.ts";
 import { allowedMethods } from "./http/methods.ts";
+import { refuseFoldedDelete } from "./http/path.ts";
 import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
@@ -57,6 +58,7 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
       return readJsonBody(request, bodyLimits);
     })
     .onBeforeHandle({ as: "global" }, ({ request }) => {
+      refuseFoldedDelete(request);
       const faults = requestFaults(request);
       if (faults.length > 0) throw invalidRequest(faults);
     })
