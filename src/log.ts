@@ -12,6 +12,15 @@ const waitingBytesMax = 1024 * 1024;
 
 const stdout = 1;
 
+/** What a terminal obeys, or shows otherwise than it is: JSON itself escapes the rest of it. */
+const unprintable = /[\u007f-\u009f\u2028\u2029\p{Cf}]/gu;
+
+/** A line of JSON, with all of that escaped too. */
+const printable = (line: string): string =>
+  line.replace(unprintable, (character) =>
+    character.replace(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+  );
+
 /**
  * Lines on their way to stdout. A full disk under it, or a reader that has gone, costs lines and nothing else: pino's
  * own destination waits for ever then.
@@ -22,7 +31,7 @@ class Lines {
   #lost = 0;
 
   write(line: string): void {
-    this.#gathered += line;
+    this.#gathered += printable(line);
     if (this.#gathered.length >= gatheredCharsMax) this.flush();
   }
 
