@@ -20,7 +20,7 @@ import { programPath } from "../support/needs.ts";
 import { shellBlocks } from "../support/readme.ts";
 import { temporaryDirectory, until } from "../support/service.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 const context = new URL("../..", import.meta.url).pathname;
 const skipped = skipsDebian();

@@ -10,7 +10,7 @@ import { childrenOf, outcomeOf, pidWithin } from "../support/processes.ts";
 import { shellBlocks } from "../support/readme.ts";
 import { temporaryDirectory, until } from "../support/service.ts";
 
-setDefaultTimeout(120_000);
+setDefaultTimeout(180_000);
 
 const repository = new URL("../..", import.meta.url).pathname;
 const unit = join(repository, "deploy/parley.service");
