@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { readCompose, readKubernetes } from "../support/deployments.ts";
 import { readDockerfile } from "../support/dockerfile.ts";
 import { outcomeOf } from "../support/processes.ts";
+import { readmeSection, shellBlocks } from "../support/readme.ts";
 import { temporaryDirectory } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
@@ -136,5 +137,19 @@ describe("kubernetes.yaml", () => {
     expect(deployment.spec!.selector.matchLabels).toEqual(labels!);
     expect(service.spec!.selector).toEqual(labels!);
     expect(service.spec!.ports).toEqual([{ name: "http", port: 80, targetPort: "http" }]);
+  });
+});
+
+describe("the README's commands that need Docker or a cluster", () => {
+  test("name the files, the Secret, the port and the volume that there are", async () => {
+    const [, docker, kubernetes] = await shellBlocks("Deploying");
+    const { container } = await readKubernetes();
+    expect(docker).toContain("> deploy/.env)\ndocker compose -f deploy/compose.yaml up ");
+    const secret = container.envFrom![0]!.secretRef!.name;
+    expect(kubernetes).toStartWith(`kubectl create secret generic ${secret} --from-literal=PARLEY_API_KEYS=`);
+    expect(kubernetes).toEndWith("\nkubectl apply -f deploy/kubernetes.yaml\n");
+    const [, run] = /`(docker run [^`]+)`/.exec(await readmeSection("Deploying"))!;
+    const places = `-p 127.0.0.1:8000:${said("EXPOSE")} -v parley:${said("VOLUME")}`;
+    expect(run).toBe(`docker run -d ${places} --env-file deploy/.env parley`);
   });
 });
