@@ -111,6 +111,8 @@ describe.skipIf(skipped)("the unit for systemd", () => {
     expect(status).toMatch(/^CapBnd:\t0+$/m);
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     expect(status).toMatch(/^Seccomp:\t2$/m);
+    // Memory of the compiler: without it all JavaScript would be interpreted.
+    expect(readFileSync(`/proc/${pid}/maps`, "utf8")).toMatch(/ rwxp /);
     // A machine may allow less.
     const most = /^Max open files +\d+ +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))![1];
     const files = Math.min(65_536, Number(most));
