@@ -3,11 +3,12 @@ FROM node:22-bookworm-slim AS build
 WORKDIR /parley
 COPY package.json bun.lock bunfig.toml ./
 RUN npm install --global "bun@$(node -p 'require("./package.json").dependencies.bun')" \
- && bun install --frozen-lockfile
+ && bun install --frozen-lockfile --production
 COPY tsconfig.json ./
 COPY src src
 RUN bun run build
 
+# glibc is all that the binary needs; a shell is for whoever has to look inside.
 FROM debian:bookworm-slim
 COPY --from=build /parley/dist/parley /usr/local/bin/parley
 # A volume takes its first owner and mode from here. The user has a number and no name, which is all that it needs.

@@ -9,6 +9,7 @@ import { readJsonBody } from "./http/body.ts";
 import { createCors } from "./http/cors.ts";
 import { refuseForeignPages } from "./http/local-only.ts";
 import { allowedMethods } from "./http/methods.ts";
+import { refuseFoldedDelete } from "./http/path.ts";
 import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
@@ -91,6 +92,7 @@ export function createApp(given: AppServices, requestsOpen: () => number = () =>
     })
     .onBeforeHandle({ as: "global" }, ({ request, set }) => {
       Object.assign(set.headers, admission.headersOf(request));
+      refuseFoldedDelete(request);
       const faults = requestFaults(request);
       if (faults.length > 0) throw invalidRequest(faults);
     })

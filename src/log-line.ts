@@ -9,10 +9,12 @@ export type LineForm = (json: string) => string;
  * What JSON lets through: DEL, C1 (a terminal may take U+009B for the start of a command), what reads as the end of a
  * line, and what is unseen or turns the direction of the text around it.
  */
-const unseen = /[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]/g;
+const unseen = /[\x7f-\x9f\u2028\u2029\ufff9-\uffff\p{Cf}]/gu;
 
 const escaped = (json: string): string =>
-  json.replace(unseen, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  json.replace(unseen, (character) =>
+    character.replace(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+  );
 
 /** The line as it is, still the same JSON. */
 export const jsonLine: LineForm = escaped;

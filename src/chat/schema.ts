@@ -3,7 +3,7 @@ import { type Static, t } from "elysia";
 import type { Limits } from "../config.ts";
 import { errorCodes } from "../errors.ts";
 import { exampleIds } from "../http/docs.ts";
-import { idempotencyKeyPattern } from "../http/faults.ts";
+import { idempotencyKeyPattern, userIdPattern } from "../http/faults.ts";
 import { id, idParam, integer, metadata, nullable, strictObject, text, time } from "../http/strict.ts";
 import { idSource } from "../ids.ts";
 import { type PromptSection, promptSections } from "../storage/store.ts";
@@ -12,7 +12,8 @@ export const userId = () =>
   text({
     minLength: 1,
     maxLength: 256,
-    description: "The end user, in whatever form your system names users.",
+    pattern: userIdPattern,
+    description: "The end user, in whatever form your system names users, except `.` and `..`.",
     examples: ["ada"],
   });
 

@@ -58,10 +58,16 @@ function isModest(value: unknown, depth: number, values: { left: number }): bool
 
 /**
  * The bytes of a body; what is beyond the limits is never held in memory.
- * @throws payload_too_large, invalid_request where it doesn't arrive in time
+ * @throws payload_too_large, unsupported_media_type where they are compressed, invalid_request where they don't arrive
+ * in time
  */
 export async function readBytes(request: Request, { bytesMax, secondsMax }: BodyLimits): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array();
+  const encoding = request.headers.get("content-encoding") ?? "identity";
+  if (!/^identity$/i.test(encoding)) {
+    const detail = "The body must not be compressed: send it without Content-Encoding.";
+    throw new AppError("unsupported_media_type", { detail, headers: { "accept-encoding": "identity" } });
+  }
   const declared = Number(request.headers.get("content-length") ?? 0);
   if (declared > bytesMax) throw tooLarge(`${bytesMax} bytes`);
   const arriving = declared > 0 ? request.bytes() : readChunks(request.body, bytesMax);

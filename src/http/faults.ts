@@ -10,6 +10,17 @@ export const faultsMax = 64;
 export const idempotencyKeyPattern = "^[\\x21-\\x7e]{1,255}$";
 export const idempotencyKeyFault = "must be 1 to 255 visible ASCII characters";
 
+/** Parsers of addresses take these for directories, percent-encoded too: no path would name such a user. */
+export const userIdPattern = "^(?!\\.{1,2}$)";
+const userIdFault = 'must not be "." or ".."';
+
+/** What a pattern asks for, in plain words. */
+const patternFaults = new Map([
+  [idempotencyKeyPattern, idempotencyKeyFault],
+  [userIdPattern, userIdFault],
+  ["\\S", "must not be blank"],
+]);
+
 /** A property's name as a problem may repeat it: names that aren't plain are the client's own text. */
 export const publicName = (name: string): string => (/^[\w.-]{1,64}$/.test(name) ? name : "(unnamed)");
 
@@ -54,8 +65,7 @@ function messageOf({ type, schema, message }: ValueError): string {
     case ValueErrorType.StringMaxLength:
       return `must have at most ${schema.maxLength} characters`;
     case ValueErrorType.StringPattern:
-      if (schema.pattern === idempotencyKeyPattern) return idempotencyKeyFault;
-      return schema.pattern === "\\S" ? "must not be blank" : "has a form that is not allowed";
+      return patternFaults.get(schema.pattern ?? "") ?? "has a form that is not allowed";
     case ValueErrorType.StringFormat:
       return formatMessage(schema.format ?? "");
     case ValueErrorType.NumberMinimum:

@@ -7,6 +7,8 @@ import { publicName } from "./faults.ts";
 const jsonBytesMax = 4 * 1024 * 1024;
 /** No good upload has more: a file and some fields. */
 const partsMax = 32;
+/** No good metadata has more, however its characters are escaped. */
+const metadataCharsMax = 64 * 1024;
 
 export interface UploadedFile {
   name: string;
@@ -40,11 +42,14 @@ export async function readUpload(request: Request, limits: BodyLimits): Promise<
       detail: "Send a document as application/json, or as multipart/form-data with a file.",
     });
   }
+  const boundary = boundaryOf(type);
   const bytes = await readBytes(request, limits);
-  if (partsIn(bytes, type) > partsMax) throw malformed(`The upload has more than ${partsMax} parts.`);
+  if (partsIn(bytes, boundary) > partsMax) throw malformed(`The upload has more than ${partsMax} parts.`);
   let form: FormData;
   try {
-    form = (await new Response(bytes, { headers: { "content-type": type } }).formData()) as FormData;
+    // The boundary by which the parts were counted, in words that have one reading.
+    const headers = { "content-type": `multipart/form-data; boundary="${boundary}"` };
+    form = (await new Response(bytes, { headers }).formData()) as FormData;
   } catch {
     throw malformed("The body is not valid multipart/form-data.");
   }
@@ -62,6 +67,8 @@ async function toUpload(form: FormData): Promise<Upload> {
       if (typeof value === "string") faults.push({ path, message: "must be a file" });
       else file = await toFile(value);
     } else if (typeof value !== "string") faults.push({ path, message: "must be a field, not a file" });
+    else if (name === "metadata" && value.length > metadataCharsMax)
+      faults.push({ path, message: `must have at most ${metadataCharsMax} characters` });
     else fields[name] = name === "metadata" ? jsonOr(value) : value;
   }
   if (file === null && !faults.some(({ path }) => path === "body.file")) {
@@ -76,7 +83,7 @@ async function toUpload(form: FormData): Promise<Upload> {
 }
 
 async function toFile(blob: Blob): Promise<UploadedFile> {
-  const name = "name" in blob ? String(blob.name) : "";
+  const name = "name" in blob ? String(blob.name ?? "") : "";
   return { name, media_type: blob.type || null, bytes: new Uint8Array(await blob.arrayBuffer()) };
 }
 
@@ -89,11 +96,17 @@ function jsonOr(text: string): unknown {
   }
 }
 
+/** The boundary that a Content-Type names, of RFC 2046's characters. @throws invalid_request where it isn't one */
+function boundaryOf(type: string): string {
+  const [boundary, another] = type.matchAll(/;\s*boundary=(?:"([^"]*)"|([^;\s]*))/gi);
+  const name = boundary?.[1] ?? boundary?.[2] ?? "";
+  if (another === undefined && /^[\w'()+,./:=? -]{0,69}[\w'()+,./:=?-]$/.test(name)) return name;
+  throw malformed("The Content-Type names no boundary.");
+}
+
 /** How many parts a body has, at most: its delimiter may also stand in a file, which then can't be read anyway. */
-function partsIn(bytes: Uint8Array, type: string): number {
-  const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(type);
-  const delimiter = `--${boundary?.[1] ?? boundary?.[2] ?? ""}`;
-  if (delimiter.length < 3) throw malformed("The Content-Type names no boundary.");
+function partsIn(bytes: Uint8Array, boundary: string): number {
+  const delimiter = `--${boundary}`;
   const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let parts = 0;
   for (

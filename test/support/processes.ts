@@ -1,9 +1,30 @@
 /** Processes as /proc shows them. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { skipsWithout } from "./needs.ts";
+import { programPath, skipsWithout } from "./needs.ts";
 
 export const skipsWithoutProc = (): boolean =>
   skipsWithout("Linux's /proc", existsSync("/proc/self/environ"));
+
+export interface Outcome {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a command to its end, whatever that is; its program may lie where only root's PATH looks. */
+export async function outcomeOf([program, ...args]: string[]): Promise<Outcome> {
+  const child = Bun.spawn([programPath(program!) ?? program!, ...args], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { exitCode, stdout, stderr };
+}
 
 /** The pids of the processes that a process has started and that haven't ended. */
 export function childrenOf(pid: number): number[] {
@@ -14,6 +35,16 @@ export function childrenOf(pid: number): number[] {
       const stat = statOf(candidate);
       return stat?.parent === pid && stat.state !== "Z";
     });
+}
+
+/** What a process is called in the innermost of its namespaces; null where it has ended. */
+export function pidWithin(pid: number): number | null {
+  try {
+    const [, within] = /^NSpid:.*\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))!;
+    return Number(within);
+  } catch {
+    return null;
+  }
 }
 
 /** Whether a process is there and not only waiting to be reaped. */

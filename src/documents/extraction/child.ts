@@ -2,7 +2,7 @@
  * The process that reads documents. Its worker does the reading; its main thread watches, and ends the process when a
  * document takes too long or too much memory, and when the service that started it is gone.
  */
-import { setPriority } from "node:os";
+import { getPriority, setPriority } from "node:os";
 import type { ExtractionAnswer, ExtractionRequest, WorkerAnswer, WorkerRequest } from "./messages.ts";
 import { StdinReader } from "./stdin-reader.ts";
 
@@ -23,8 +23,8 @@ const stdout = Bun.stdout.writer();
 
 /** Reads documents from stdin and answers on stdout, until stdin ends. */
 export async function runExtractionChild(): Promise<void> {
-  // Streams come first; threads that start from here on inherit it.
-  setPriority(niceness);
+  // Streams come first; threads that start from here on inherit it. Only root may take niceness back.
+  setPriority(Math.max(getPriority(), niceness));
   const stdin = new StdinReader(end);
   const worker = new Worker(workerUrl);
   for (;;) {
