@@ -11,13 +11,19 @@ import { invalidRequest, problemResponse, toAppError } from "./http/problem.ts";
 import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
 import { readUpload } from "./http/upload.ts";
+import { type KeepingServices, keepingRoutes } from "./keeping/routes.ts";
 import type { Log } from "./log.ts";
 import { docsRoutes } from "./ops/docs.ts";
 import type { Readiness } from "./ops/readiness.ts";
 import { opsRoutes } from "./ops/routes.ts";
 import { type UserServices, userRoutes } from "./users/routes.ts";
 
-export interface AppServices extends ChatServices, ConversationServices, DocumentServices, UserServices {
+export interface AppServices
+  extends ChatServices,
+    ConversationServices,
+    DocumentServices,
+    UserServices,
+    KeepingServices {
   readonly readiness: Readiness;
   readonly log: Log;
   /** Whether only programs of this machine are served, because there is no key. */
@@ -66,9 +72,11 @@ export function createApp(services: AppServices, requestsOpen: () => number = ()
     .use(conversationRoutes("/v1", services))
     .use(documentRoutes("/v1", services))
     .use(userRoutes("/v1", services))
+    .use(keepingRoutes("/v1", services))
     .use(chatRoutes("", services))
     .use(conversationRoutes("", services))
     .use(documentRoutes("", services))
-    .use(userRoutes("", services));
+    .use(userRoutes("", services))
+    .use(keepingRoutes("", services));
   return app;
 }

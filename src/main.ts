@@ -12,6 +12,10 @@ const commands: Record<string, () => Promise<Command>> = {
   serve: () => import("./cli/serve.ts"),
   chat: () => import("./cli/chat.ts"),
   ingest: () => import("./cli/ingest.ts"),
+  backup: () => import("./cli/backup.ts"),
+  restore: () => import("./cli/restore.ts"),
+  export: () => import("./cli/export.ts"),
+  import: () => import("./cli/import.ts"),
   health: () => import("./cli/health.ts"),
   config: () => import("./cli/config.ts"),
   version: () => import("./cli/version.ts"),
@@ -23,6 +27,10 @@ const help = `parley: a chatbot backend
   parley [serve]     start the service
   parley chat        talk to a service in the terminal
   parley ingest      add files and folders to a service's documents
+  parley backup      write all data to one file, while a service runs or not
+  parley restore     put a backup in place
+  parley export      write all data as JSON Lines
+  parley import      add what an export holds
   parley health      ask whether a service is healthy
   parley config      print the configuration that is in force
   parley version     print the version

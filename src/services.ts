@@ -8,6 +8,7 @@ import { Tickets } from "./chat/ticket.ts";
 import type { Config } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
+import { BackupProcess } from "./keeping/backup-process.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -18,6 +19,8 @@ import { openAiCompatible } from "./models/openai-compatible.ts";
 import { openAiEmbeddings } from "./models/openai-embeddings.ts";
 import { withRetries } from "./models/retry.ts";
 import { Readiness } from "./ops/readiness.ts";
+import type { Keeping } from "./storage/archive-store.ts";
+import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
 import { Questions } from "./vectors/questions.ts";
@@ -79,6 +82,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     questions,
     memory,
     library,
+    backups: new BackupProcess(config.dataDir, log),
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: createAuthenticate(config.apiKeys),
     limits,
@@ -97,6 +101,9 @@ export async function createServices(config: Config, log: Log): Promise<Services
     },
   };
 }
+
+/** What keeps and moves the data as a whole, beside a service or without one. */
+export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
 
 function createModel({ models, limits, throughProxy }: Config, log: Log): Model {
   if (models.length === 0) return embedded();

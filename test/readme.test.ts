@@ -58,6 +58,7 @@ async function printedBy(examples: readonly Example[], service: Service): Promis
     const env = {
       PATH: `${join(root, "node_modules/.bin")}:${process.env.PATH}`,
       PORT: String(service.port),
+      PARLEY_DATA_DIR: service.dataDir,
     };
     const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", script], { cwd: root, env, stderr: "pipe" });
     expect(await new Response(shell.stderr).text()).toBe("");
@@ -94,7 +95,7 @@ describe("the README", () => {
     }
   });
 
-  test.skipIf(skipsShell()).each(["Memory", "Documents"])(
+  test.skipIf(skipsShell()).each(["Memory", "Documents", "Keeping the data"])(
     "shows commands that do as shown: %s",
     async (title) => {
       await using service = await startService();

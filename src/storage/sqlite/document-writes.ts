@@ -12,7 +12,7 @@ import type {
   TextPart,
 } from "../document-store.ts";
 import { createDocumentReads } from "./document-reads.ts";
-import { collectionToken, metadataToken, sharedToken, userToken, workspaceToken } from "./scope.ts";
+import { documentScope } from "./scope.ts";
 
 /** What one call overwrites at most, so that it holds up no turn: each passage takes 3 ms to leave the index. */
 const wastePassagesMax = 8;
@@ -120,17 +120,11 @@ export function createDocumentWrites(
       const n = (known ?? insertDocument.get({ id, workspace_id, user_n, collection, name, now })!)
         .n as number;
       dropUnfinished.run({ document_n: n });
-      const tokens = [
-        workspaceToken(workspace_id),
-        user_n === null ? sharedToken : userToken(user_n),
-        collectionToken(collection),
-        ...Object.entries(revision.metadata).map(([key, value]) => metadataToken(key, value)),
-      ];
       insertRevision.run({
         id: revision.revision_id,
         document_n: n,
         version: Number(newest?.version ?? 0) + 1,
-        scope: tokens.join(" "),
+        scope: documentScope(workspace_id, user_n, collection, revision.metadata),
         media_type,
         metadata,
         content_hash,

@@ -5,10 +5,12 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "../../errors.ts";
 import type { Erased, UserScope } from "../memory-store.ts";
 import type { Scope } from "../store.ts";
+import { clearUnfinishedBackup } from "./backup.ts";
 import { type EraseStep, fullTextIndexes, type Uncleaned } from "./erase-writes.ts";
 import type { ScrubStep } from "./scrub.ts";
 import { snapshotsOf } from "./upgrade.ts";
@@ -87,6 +89,7 @@ export function createErasure(
   function removeSnapshots(): void {
     try {
       for (const snapshot of snapshotsOf(path)) rmSync(snapshot, { force: true });
+      clearUnfinishedBackup(dirname(path));
     } catch (cause) {
       throw new AppError("storage_unavailable", { cause });
     }

@@ -2,6 +2,7 @@
 import type { Database } from "bun:sqlite";
 import type { Store } from "../store.ts";
 import { StorageUnusableError } from "../unusable.ts";
+import { clearUnfinishedBackup } from "./backup.ts";
 import { databaseFile, openForReading, openForWriting } from "./database.ts";
 import { createDocumentReads } from "./document-reads.ts";
 import { createErasure } from "./erasure.ts";
@@ -49,6 +50,7 @@ export async function openSqliteStore(
   try {
     // Here first: what is wrong with the database is told in its own words, which no worker can throw.
     await opening(dataDir, () => openForWriting(dataDir, onUpgrade).close());
+    clearUnfinishedBackup(dataDir);
     worker = { dataDir, vectorExtension: vectors ? await vectorExtension(dataDir) : null };
   } catch (error) {
     unlock();
