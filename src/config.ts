@@ -71,6 +71,8 @@ export interface Config {
   /** The model that draws memories and writes summaries, null for the one that answers; `embedded` needs none. */
   readonly memoryModel: string | null;
   readonly apiKeys: readonly ApiKey[];
+  /** Conversations are deleted so many days after their last message; null keeps them. */
+  readonly retentionDays: number | null;
   readonly limits: Limits;
 }
 
@@ -161,6 +163,8 @@ export function loadConfig(env: Environment = process.env): Config {
     memory: memory === "on",
     memoryModel,
     apiKeys,
+    retentionDays:
+      read("PARLEY_RETENTION_DAYS") === null ? null : integer("PARLEY_RETENTION_DAYS", 0, 1, 36_500),
     limits: Object.freeze(limits),
   };
   if (faults.length > 0) throw new ConfigError(faults);
@@ -269,6 +273,7 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_SYSTEM_PROMPT", config.systemPrompt],
     ["PARLEY_MEMORY", config.memory ? "on" : "off"],
     ["PARLEY_MEMORY_MODEL", config.memoryModel ?? "(unset)"],
+    ["PARLEY_RETENTION_DAYS", config.retentionDays === null ? "(unset)" : String(config.retentionDays)],
   ];
   for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
   return lines;

@@ -9,6 +9,7 @@ import type { Config } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
 import { BackupProcess } from "./keeping/backup-process.ts";
+import { Retention } from "./keeping/retention.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -74,6 +75,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   });
   await library.start();
   store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
+  const retention = config.retentionDays === null ? null : new Retention(store, log, config.retentionDays);
   const upkeep = questions && new VectorUpkeep({ store, questions, log });
 
   return {
@@ -95,6 +97,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     },
     async close() {
       clearInterval(forgetting);
+      await retention?.close();
       await library.close();
       await upkeep?.stop();
       await store.close();

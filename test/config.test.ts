@@ -317,11 +317,12 @@ describe("what is printed", () => {
       "PARLEY_SYSTEM_PROMPT",
       "PARLEY_MEMORY",
       "PARLEY_MEMORY_MODEL",
+      "PARLEY_RETENTION_DAYS",
     ]) {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      11 + Object.keys(config.limits).length,
+      12 + Object.keys(config.limits).length,
     );
   });
 });

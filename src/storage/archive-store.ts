@@ -188,3 +188,13 @@ export interface Keeping {
   /** Refused while a service runs. */
   import(): Promise<ArchiveImport>;
 }
+
+export interface RetentionStore {
+  /**
+   * Deletes conversations of any workspace whose last message is older than a time, but none with a running turn; how
+   * many it were. Memories that were drawn from them stay, without their source.
+   * @param beforeMs unix milliseconds
+   * @param limit at most so many; fewer were deleted only where there are no more
+   */
+  deleteInactiveConversations(beforeMs: number, limit: number): Promise<number>;
+}

@@ -7,6 +7,7 @@
  * A `Scope` is part of every query: what lies outside of it does not exist.
  */
 import type { ErrorCode } from "../errors.ts";
+import type { RetentionStore } from "./archive-store.ts";
 import type { DocumentStore } from "./document-store.ts";
 import type { MemoryStore } from "./memory-store.ts";
 import type { VectorStore } from "./vector-store.ts";
@@ -223,7 +224,7 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store extends MemoryStore, DocumentStore, VectorStore {
+export interface Store extends MemoryStore, DocumentStore, VectorStore, RetentionStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused

@@ -16,6 +16,7 @@ import type { Scope, Store } from "../../src/storage/store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
 import type { StoreUnderTest } from "../contracts/records.ts";
+import { describeRetention } from "../contracts/retention.ts";
 import { describeStore } from "../contracts/store.ts";
 import {
   runParley,
@@ -58,6 +59,7 @@ async function openUnderTest(): Promise<StoreUnderTest> {
 describeStore("SQLite", openUnderTest);
 describeMemoryStore("SQLite", openUnderTest);
 describeMemories("SQLite", openUnderTest);
+describeRetention("SQLite", openUnderTest);
 
 describe("the data directory", () => {
   test("and all files in it are the owner's alone, also where they were wider before", async () => {

@@ -123,6 +123,13 @@ export function createErasure(
       return true;
     },
 
+    async deleteInactiveConversations(beforeMs: number, limit: number): Promise<number> {
+      const ids = await writer.callLater("cutOffInactive", beforeMs, limit);
+      // What could not be erased the last time, too.
+      for (const { id } of await readHere(() => deletedConversations.all())) await eraseDeleted(id);
+      return ids.length;
+    },
+
     async resumeErasures(): Promise<void> {
       for (const { id } of await readHere(() => deletedConversations.all())) await eraseDeleted(id);
       for (const user of await readHere(() => cutOffUsers.all())) await eraseRows(user);

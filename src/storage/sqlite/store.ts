@@ -116,6 +116,7 @@ export async function openSqliteStore(
     updateConversation: (scope, id, patch, nowMs) =>
       writer.call("updateConversation", scope, id, patch, nowMs),
     deleteConversation: erasure.deleteConversation,
+    deleteInactiveConversations: erasure.deleteInactiveConversations,
     messages: (conversationId, limit, beforeSeq) =>
       readHere(() => reads.messages(conversationId, limit, beforeSeq)),
     messagesAfter: (conversationId, afterSeq, limit) =>
