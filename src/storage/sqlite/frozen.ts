@@ -52,10 +52,10 @@ export async function freeze(path: string, atThatMoment: (reader: Database) => v
       // First while others go on: most of it, then what they have committed meanwhile.
       checkpoint.get();
       checkpoint.get();
-      blocker.run("begin immediate");
+      const isBlocked = begin(blocker);
       try {
         const { log, checkpointed } = checkpoint.get()!;
-        if (log === checkpointed) {
+        if (isBlocked && log === checkpointed) {
           reader.run("begin");
           // A transaction begins to read with its first query.
           const { bytes } = reader
@@ -67,14 +67,25 @@ export async function freeze(path: string, atThatMoment: (reader: Database) => v
           return { reader, bytes, release };
         }
       } finally {
-        blocker.run("rollback");
+        if (isBlocked) blocker.run("rollback");
       }
       if (Date.now() > giveUpAt) {
-        throw new StorageUnusableError(`another program reads ${path} all the time: try again`);
+        throw new StorageUnusableError(`another program is at work on ${path} all the time: try again`);
       }
     }
   } catch (error) {
     release();
+    throw error;
+  }
+}
+
+/** Keeps others from committing; false where one of them is at it for too long. */
+function begin(blocker: Database): boolean {
+  try {
+    blocker.run("begin immediate");
+    return true;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "SQLITE_BUSY") return false;
     throw error;
   }
 }
