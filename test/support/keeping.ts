@@ -46,6 +46,8 @@ export class Load {
     clients: number,
   ) {
     this.#clients = Array.from({ length: clients }, (_, index) => this.#run(`user-${index}`));
+    // `stop` tells of what went wrong.
+    for (const client of this.#clients) client.catch(() => {});
   }
 
   async #run(user_id: string): Promise<void> {
@@ -64,6 +66,11 @@ export class Load {
   async stop(): Promise<void> {
     this.#stopped = true;
     await Promise.all(this.#clients);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped = true;
+    await Promise.allSettled(this.#clients);
   }
 }
 
