@@ -1,9 +1,12 @@
 /** parley backup: the whole database as one file, while a service runs or not. */
+import { getPriority, setPriority } from "node:os";
 import { parseArgs } from "node:util";
 import { loadConfig } from "../config.ts";
 import { createKeeping } from "../services.ts";
 import { usageError } from "./command.ts";
 import { interruptedStatus, keep, writeOut } from "./keeping.ts";
+
+const niceness = 5;
 
 export const help = `parley backup FILE [--force]
 
@@ -26,6 +29,8 @@ export async function run(args: string[]): Promise<void> {
   const [file, ...more] = positionals;
   if (file === undefined || more.length > 0) throw usageError("to which file? see parley backup --help");
   const keeping = createKeeping(loadConfig());
+  // Streams come first.
+  setPriority(Math.max(niceness, getPriority()));
   await keep("backing up", async (onProgress, signal) => {
     if (file !== "-") return keeping.backup(file, { force: values.force ?? false, onProgress, signal });
     let isWhole = false;

@@ -372,8 +372,8 @@ describe("POST /v1/admin/backup", () => {
     },
   );
 
-  test("what a backup that was killed left in the data directory is gone after the next start", async () => {
-    writeFileSync(join(atRest, "backup.db.part"), "half of a backup");
+  test("what a backup or a restore that was killed left in the data directory is gone after the next start", async () => {
+    for (const left of ["backup.db.part", "parley.db.part"]) writeFileSync(join(atRest, left), "half of it");
     await using service = await startService({ model, dataDir: atRest });
     expect(leftIn(service.dataDir)).toEqual([]);
   });

@@ -38,12 +38,14 @@ beforeAll(async () => {
     );
   });
   // Two are read at once: while these are, all others wait.
-  const endless = endlessDocument();
-  for (const name of ["one.html", "two.html"]) {
-    expect((await upload(service, name, Buffer.from(endless.bytes))).status).toBe(202);
-  }
+  const endless = Buffer.from(endlessDocument().bytes);
+  const others = await Promise.all(["one.html", "two.html"].map((name) => upload(service, name, endless)));
   waiting = (await upload(service, "waiting.md", "# Warranty\n\nThe Falcon drone has three years.")).body;
-  expect(waiting.status).toBe("processing");
+  // They are still being read, but are in no database any more.
+  for (const { body } of others) {
+    expect((await service.send("DELETE", `/v1/documents/${body.id}`)).status).toBe(200);
+  }
+  expect((await service.get<DocumentView>(`/v1/documents/${waiting.id}`)).body.status).toBe("processing");
   expect((await keep(service.dataDir, ["backup", backup])).exitCode).toBe(0);
 });
 afterAll(async () => {
@@ -86,7 +88,7 @@ describe("a backup that is restored", () => {
     expect(
       ask(join(dataDir, "parley.db"), "select name from sqlite_schema where name like 'backup%'"),
     ).toEqual([]);
-    await using service = await startService({ model, dataDir, env: { PARLEY_DOCUMENT_SECONDS_MAX: "1" } });
+    await using service = await startService({ model, dataDir });
     await expectRestored(service);
     expect(await settled(service, waiting)).toMatchObject({ status: "ready", name: "waiting.md" });
     expect((await search(service, "Falcon warranty"))[0]).toMatchObject({ name: "waiting.md" });
@@ -121,7 +123,7 @@ describe("a backup that is restored", () => {
     const { exitCode, stdout } = await restore(dataDir, backup, "--force");
     expect(exitCode).toBe(0);
     const replaced = /; what was there is in (\S+)\n$/.exec(stdout)![1]!;
-    await service.restart({ PARLEY_DOCUMENT_SECONDS_MAX: "1" });
+    await service.restart();
     await expectRestored(service);
     expect((await service.get(`/v1/turns/${later.turn_id}`)).status).toBe(404);
     await service.stop();
@@ -129,6 +131,10 @@ describe("a backup that is restored", () => {
     await service.restart();
     expect(await turnOf(service, later.turn_id)).toMatchObject({ status: "completed", response: "later" });
     expect((await service.get(`/v1/turns/${whole.turn_id}`)).status).toBe(404);
+    // Who is erased is erased from what is kept beside too.
+    expect(readdirSync(dataDir).filter((name) => name.includes("replaced"))).toHaveLength(2);
+    expect((await service.send("DELETE", "/v1/users/ada")).status).toBe(200);
+    expect(readdirSync(dataDir).filter((name) => name.includes("replaced"))).toEqual([]);
   });
 
   test("takes the place of a database that is damaged, which is kept as it was", async () => {
@@ -205,6 +211,7 @@ describe("refused, and nothing is changed", () => {
 
   test.skipIf(skipsSmallDisk())("for want of room, which is said", async () => {
     using disk = smallDisk(2);
+    disk.fill(100_000);
     await expectRefused(disk.path, backup, /backup.db can't be restored to [^\n]+: ENOSPC/);
   });
 });

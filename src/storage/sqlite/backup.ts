@@ -32,7 +32,7 @@ export async function backup(dataDir: string, target: string, options: BackupOpt
       }
     };
     refuseExisting();
-    if (existsSync(path) && statSync(path).ino === statSync(databaseFile(dataDir)).ino) {
+    if (existsSync(path) && isSameFile(path, databaseFile(dataDir))) {
       throw new StorageUnusableError(`${target} is the database itself`);
     }
     const part = await writePart(dataDir, path, options);
@@ -157,8 +157,9 @@ async function copy(
   onProgress: OnProgress,
   signal: AbortSignal,
 ): Promise<void> {
-  const source = await open(from, "r");
+  let source: FileHandle | null = null;
   try {
+    source = await open(from, "r");
     const target = await open(to, "wx", 0o600);
     try {
       const chunk = Buffer.alloc(chunkBytes);
@@ -177,7 +178,7 @@ async function copy(
     }
   } finally {
     frozen.release();
-    await source.close();
+    await source?.close();
   }
 }
 
@@ -198,6 +199,11 @@ function complete(part: string, uploads: readonly OpenUpload[]): void {
 export function refuseDamaged(db: Database, what: string, check: "quick_check" | "integrity_check"): void {
   const [fault] = db.query<Record<string, string>, []>(`pragma ${check}(1)`).all().flatMap(Object.values);
   if (fault !== "ok") throw new UnsoundError(`${what} is damaged: ${String(fault).replace(/\s+/g, " ")}`);
+}
+
+function isSameFile(a: string, b: string): boolean {
+  const [first, second] = [statSync(a), statSync(b)];
+  return first.ino === second.ino && first.dev === second.dev;
 }
 
 /** A link is made only where there is nothing of that name; not every file system has them. */

@@ -12,6 +12,7 @@ import type { Erased, UserScope } from "../memory-store.ts";
 import type { Scope } from "../store.ts";
 import { clearUnfinishedBackup } from "./backup.ts";
 import { type EraseStep, fullTextIndexes, type Uncleaned } from "./erase-writes.ts";
+import { replacedBy } from "./restore.ts";
 import type { ScrubStep } from "./scrub.ts";
 import { snapshotsOf } from "./upgrade.ts";
 import { readHere } from "./worker.ts";
@@ -86,9 +87,9 @@ export function createErasure(
     }
   }
 
-  function removeSnapshots(): void {
+  function removeCopies(): void {
     try {
-      for (const snapshot of snapshotsOf(path)) rmSync(snapshot, { force: true });
+      for (const copy of [...snapshotsOf(path), ...replacedBy(path)]) rmSync(copy, { force: true });
       clearUnfinishedBackup(dirname(path));
     } catch (cause) {
       throw new AppError("storage_unavailable", { cause });
@@ -102,7 +103,7 @@ export function createErasure(
     while (await clearWaste());
     await cleanIndexes();
     await scrubFiles();
-    removeSnapshots();
+    removeCopies();
     await writer.callLater("endCleaning", "files");
   });
 

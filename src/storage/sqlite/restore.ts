@@ -1,8 +1,8 @@
 /** Restoring: a backup is copied into the data directory, found whole there, and takes the database's place in one step. */
 import { Database } from "bun:sqlite";
-import { existsSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { OnProgress, Restored } from "../archive-store.ts";
 import { StorageUnusableError } from "../unusable.ts";
 import { backup, refuseDamaged, refuseUnknown, UnsoundError } from "./backup.ts";
@@ -12,6 +12,7 @@ import { lockUnservedDir } from "./lock.ts";
 import { sync } from "./upgrade.ts";
 
 const chunkBytes = 1024 * 1024;
+/** What a database consists of. */
 const files = ["", "-wal", "-shm"];
 
 export async function restore(
@@ -20,7 +21,7 @@ export async function restore(
   { force, onProgress }: { force: boolean; onProgress: OnProgress },
 ): Promise<Restored> {
   const path = databaseFile(dataDir);
-  const part = `${path}.part`;
+  const part = partOf(path);
   try {
     if (!existsSync(file)) throw new StorageUnusableError(`there is no ${file}`);
     if ((statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) {
@@ -36,7 +37,7 @@ export async function restore(
           `there is a database in ${dataDir} already: --force keeps it beside, and puts the backup in its place`,
         );
       }
-      removeAll(part);
+      clearUnfinishedRestore(dataDir);
       await copy(file, part, onProgress);
       refuseUnsound(part, file);
       const replaced = isThere ? await keepBeside(dataDir, path) : null;
@@ -51,7 +52,7 @@ export async function restore(
       sync(dirname(path));
       return { replaced };
     } finally {
-      removeAll(part);
+      clearUnfinishedRestore(dataDir);
       unlock();
     }
   } catch (cause) {
@@ -60,8 +61,22 @@ export async function restore(
   }
 }
 
-function removeAll(path: string): void {
-  for (const ending of [...files, "-journal"]) rmSync(path + ending, { force: true });
+const partOf = (path: string): string => `${path}.part`;
+
+/** Removes what a restore that was killed has left in a data directory; for who holds its lock. */
+export function clearUnfinishedRestore(dataDir: string): void {
+  const part = partOf(databaseFile(dataDir));
+  for (const ending of [...files, "-journal"]) rmSync(part + ending, { force: true });
+}
+
+/** What restoring has kept beside a database, with its logs: it holds copies of text. */
+export function replacedBy(path: string): string[] {
+  const start = `${basename(path, ".db")}-replaced-`;
+  return readdirSync(dirname(path))
+    .filter(
+      (file) => file.startsWith(start) && /^\d{8}T\d{9}Z\.db(-wal|-shm)?$/.test(file.slice(start.length)),
+    )
+    .map((file) => join(dirname(path), file));
 }
 
 async function copy(from: string, to: string, onProgress: OnProgress): Promise<void> {
@@ -106,7 +121,7 @@ function refuseUnsound(part: string, name: string): void {
 
 /** Keeps the database that is there as a backup; one that is damaged as it is, with its log. */
 async function keepBeside(dataDir: string, path: string): Promise<string> {
-  const time = new Date().toISOString().replace(/[-:]|\.\d+/g, "");
+  const time = new Date().toISOString().replace(/[-:.]/g, "");
   const replaced = path.replace(/\.db$/, `-replaced-${time}.db`);
   try {
     await backup(dataDir, replaced, { force: false, onProgress() {}, signal: new AbortController().signal });

@@ -11,6 +11,7 @@ import { createMemoryReads } from "./memory-reads.ts";
 import { keyOf, packedQuery, packedQuestion, packedVector } from "./quantize.ts";
 import type { LongReads } from "./reader.ts";
 import { createReads } from "./reads.ts";
+import { clearUnfinishedRestore } from "./restore.ts";
 import type { Upgrade } from "./upgrade.ts";
 import { Uploads } from "./uploads.ts";
 import { vectorExtension } from "./vector-extension.ts";
@@ -51,6 +52,7 @@ export async function openSqliteStore(
     // Here first: what is wrong with the database is told in its own words, which no worker can throw.
     await opening(dataDir, () => openForWriting(dataDir, onUpgrade).close());
     clearUnfinishedBackup(dataDir);
+    clearUnfinishedRestore(dataDir);
     worker = { dataDir, vectorExtension: vectors ? await vectorExtension(dataDir) : null };
   } catch (error) {
     unlock();
