@@ -1,4 +1,5 @@
 /** Exports and imports between real services: all comes back, byte by byte, and is found. */
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -151,6 +152,21 @@ describe("an export", () => {
     expect(await keep(source.dataDir, ["export", path])).toEqual({ exitCode: 0, stdout: "", stderr: "" });
     expect([await Bun.file(path).text(), statSync(path).mode & 0o777]).toEqual([lines, 0o600]);
     expect(leftIn(directory)).toEqual([]);
+  });
+
+  test("holds nothing of who is being erased, or of what is", async () => {
+    const dataDir = newDirectory();
+    expect((await keep(dataDir, ["import", file])).exitCode).toBe(0);
+    {
+      // As a process that died in the middle leaves it.
+      using db = new Database(join(dataDir, "parley.db"));
+      db.run("update users set user_id = null, erased_user_id = user_id where user_id = 'ada'");
+      db.run("update conversations set deleted = 1 where title = 'Bob''s mountains'");
+    }
+    const left = await exported(dataDir);
+    const holds = (words: string[]): string[] => words.filter((word) => left.includes(word));
+    expect(holds(['"ada"', "de-CH", "Lena", "bees", "mountains", "Hello, Bob."])).toEqual([]);
+    expect(holds(['"bob"', "half of it", "handbook.md"])).toHaveLength(3);
   });
 
   test("stops where nobody reads on", () => {
