@@ -15,6 +15,7 @@ import { requestFaults } from "./http/request-faults.ts";
 import { requestIdFrom, requestIdHeader, requestIdOf } from "./http/request-id.ts";
 import { securityHeaders } from "./http/security-headers.ts";
 import { readUpload } from "./http/upload.ts";
+import { type KeepingServices, keepingRoutes } from "./keeping/routes.ts";
 import type { Admission } from "./limits/admission.ts";
 import { type BudgetServices, budgetRoutes } from "./limits/routes.ts";
 import { docsRoutes } from "./ops/docs.ts";
@@ -33,6 +34,7 @@ export interface AppServices
     KeyServices,
     UsageServices,
     BudgetServices,
+    KeepingServices,
     MetricsServices {
   readonly store: Store;
   readonly admission: Admission;
@@ -106,12 +108,14 @@ export function createApp(given: AppServices, requestsOpen: () => number = () =>
     .use(keyRoutes("/v1", services))
     .use(usageRoutes("/v1", services))
     .use(budgetRoutes("/v1", services))
+    .use(keepingRoutes("/v1", services))
     .use(chatRoutes("", services))
     .use(conversationRoutes("", services))
     .use(documentRoutes("", services))
     .use(userRoutes("", services))
     .use(keyRoutes("", services))
     .use(usageRoutes("", services))
-    .use(budgetRoutes("", services));
+    .use(budgetRoutes("", services))
+    .use(keepingRoutes("", services));
   return app;
 }

@@ -110,6 +110,8 @@ export interface Config {
   readonly pricesFile: string | null;
   readonly prices: Prices;
   readonly budgets: DefaultBudgets;
+  /** Conversations are deleted so many days after their last message; null keeps them. */
+  readonly retentionDays: number | null;
   readonly limits: Limits;
 }
 
@@ -219,6 +221,8 @@ export function loadConfig(env: Environment = process.env): Config {
     pricesFile,
     prices,
     budgets,
+    retentionDays:
+      read("PARLEY_RETENTION_DAYS") === null ? null : integer("PARLEY_RETENTION_DAYS", 0, 1, 36_500),
     limits: Object.freeze(limits),
   };
   if (faults.length > 0) throw new ConfigError(faults);
@@ -318,6 +322,7 @@ export function describeConfig(config: Config): [variable: string, value: string
     ["PARLEY_LOG_CONTENT", config.logContent ? "1" : "0"],
     ["PARLEY_PRICES_FILE", config.pricesFile ?? "(unset)"],
     ["PARLEY_BUDGETS", describeBudgets(config.budgets) ?? "(unset)"],
+    ["PARLEY_RETENTION_DAYS", config.retentionDays === null ? "(unset)" : String(config.retentionDays)],
   ];
   for (const [name, value] of Object.entries(config.limits)) lines.push([variableOf(name), String(value)]);
   return lines;

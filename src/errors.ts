@@ -12,6 +12,7 @@ const table = {
   not_found: [404, "There is no such thing here"],
   method_not_allowed: [405, "This method is not allowed here"],
   turn_in_progress: [409, "The conversation has a running turn"],
+  backup_in_progress: [409, "Another backup is being taken", 10],
   payload_too_large: [413, "The body is too large"],
   unsupported_media_type: [415, "This media type is not taken here"],
   idempotency_key_reused: [422, "The Idempotency-Key was used with another request"],

@@ -13,6 +13,10 @@ const commands: Record<string, () => Promise<Command>> = {
   chat: () => import("./cli/chat.ts"),
   ingest: () => import("./cli/ingest.ts"),
   keys: () => import("./cli/keys.ts"),
+  backup: () => import("./cli/backup.ts"),
+  restore: () => import("./cli/restore.ts"),
+  export: () => import("./cli/export.ts"),
+  import: () => import("./cli/import.ts"),
   health: () => import("./cli/health.ts"),
   doctor: () => import("./cli/doctor.ts"),
   config: () => import("./cli/config.ts"),
@@ -26,6 +30,10 @@ const help = `parley: a chatbot backend
   parley chat        talk to a service in the terminal
   parley ingest      add files and folders to a service's documents
   parley keys        make, list and revoke keys
+  parley backup      write all data to one file, while a service runs or not
+  parley restore     put a backup in place
+  parley export      write all data as JSON Lines
+  parley import      add what an export holds
   parley health      ask whether a service is healthy
   parley doctor      find what is wrong, and what to do about it
   parley config      print the configuration that is in force

@@ -13,6 +13,8 @@ import { type Config, ConfigError, isLoopback } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
 import { Requests } from "./http/requests.ts";
+import { BackupProcess } from "./keeping/backup-process.ts";
+import { Retention } from "./keeping/retention.ts";
 import { Admission, type LimitedBy } from "./limits/admission.ts";
 import { Gcra } from "./limits/gcra.ts";
 import type { RateLimiter } from "./limits/rate-limiter.ts";
@@ -33,7 +35,9 @@ import { watchProcess } from "./ops/process-metrics.ts";
 import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
+import type { Keeping } from "./storage/archive-store.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
+import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
@@ -114,6 +118,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   });
   await library.start();
   store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
+  const retention = config.retentionDays === null ? null : new Retention(store, log, config.retentionDays);
   const upkeep = questions && new VectorUpkeep({ store, questions, log });
   const unwatchProcess = watchProcess(metrics);
   // A disk that has gone has no room, and takes no other figure along.
@@ -128,6 +133,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     questions,
     memory,
     library,
+    backups: new BackupProcess(config.dataDir, log),
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: requests.noting(createAuthenticate(credentials)),
     admission: new Admission(rateLimiters(), limits, () => !isOpen(credentials)),
@@ -154,6 +160,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     async close() {
       clearInterval(forgetting);
       unwatchProcess();
+      await retention?.close();
       await library.close();
       await upkeep?.stop();
       await keys.close();
@@ -168,6 +175,9 @@ const needsKey = (host: string): string =>
 
 /** The keys of a data directory, while another process may be serving it. @throws StorageUnusableError */
 export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKeys(dataDir);
+
+/** What keeps and moves the data as a whole, beside a service or without one. */
+export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
 
 /** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
 export function createParts({ models, embedding, limits, throughProxy, dataDir }: Config) {

@@ -290,6 +290,28 @@ describe("the binary", () => {
     });
   });
 
+  test("backs up and restores, exports and imports", async () => {
+    const cwd = emptyDirectory();
+    await using service = await startBinary(cwd);
+    // Nothing is drawn from it in the background.
+    await service.post<Chat>("/v1/chat", { ...chat, use_memory: false });
+    await Bun.write(join(cwd, "backup.db"), await service.fetch("/v1/admin/backup", { method: "POST" }));
+    const run = (dataDir: string, ...args: string[]): string => {
+      const { exitCode, stdout, stderr } = Bun.spawnSync([binary, ...args], {
+        cwd,
+        env: { PARLEY_DATA_DIR: dataDir },
+      });
+      expect([exitCode, stderr.toString()]).toEqual([0, ""]);
+      return stdout.toString();
+    };
+    run("restored", "restore", "backup.db");
+    run(service.dataDir, "export", "all.jsonl");
+    run("moved", "import", "all.jsonl");
+    const all = await Bun.file(join(cwd, "all.jsonl")).text();
+    expect(all).toContain(chat.message);
+    expect([run("restored", "export"), run("moved", "export")]).toEqual([all, all]);
+  });
+
   test("has the commands", async () => {
     await using service = await startBinary(emptyDirectory());
     const run = async (...args: string[]) => {

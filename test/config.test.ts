@@ -400,11 +400,12 @@ describe("what is printed", () => {
       "PARLEY_LOG_CONTENT",
       "PARLEY_PRICES_FILE",
       "PARLEY_BUDGETS",
+      "PARLEY_RETENTION_DAYS",
     ]) {
       expect(names).toContain(name);
     }
     expect(names.filter((name) => name.startsWith("PARLEY_"))).toHaveLength(
-      19 + Object.keys(config.limits).length,
+      20 + Object.keys(config.limits).length,
     );
   });
 });

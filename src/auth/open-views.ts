@@ -50,11 +50,11 @@ export class OpenViews {
    * A file, piece by piece, for as long as its reader may have it; then the connection breaks, so that nobody takes a
    * part for the whole.
    */
-  async *file(
+  async *file<Piece>(
     principal: Principal,
     request: Request,
-    pieces: AsyncIterable<string>,
-  ): AsyncGenerator<string, void, void> {
+    pieces: AsyncIterable<Piece>,
+  ): AsyncGenerator<Piece, void, void> {
     const view = this.view(principal, request);
     try {
       for await (const piece of pieces) {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { serviceKey, serviceUrl } from "../config.ts";
 import { CommandError, usageError } from "./command.ts";
+import { ProgressBar } from "./progress.ts";
 import {
   asRecord,
   ConnectionLost,
@@ -62,7 +63,8 @@ export async function run(args: string[]): Promise<void> {
   const counts: Record<Outcome, number> = { added: 0, updated: 0, unchanged: 0 };
   try {
     const known = await versionsIn(send, collection, owner);
-    const progress = new Progress(sources.length);
+    const progress = new ProgressBar();
+    let done = 0;
     const queue = sources.values();
     const work = async (): Promise<void> => {
       for (const source of queue) {
@@ -72,7 +74,8 @@ export async function run(args: string[]): Promise<void> {
           if (error instanceof ConnectionLost) throw error;
           failures.push(`${visibleLine(source.path)}: ${reasonOf(error)}`);
         }
-        progress.step(source.name);
+        done++;
+        progress.show(done / sources.length, `${done}/${sources.length} ${visibleLine(source.name)}`);
       }
     };
     await Promise.all(Array.from({ length: parallelMax }, work)).finally(() => progress.end());
@@ -180,27 +183,5 @@ async function upload(send: Send, form: FormData): Promise<Record<string, unknow
       if (!(error instanceof ConnectionLost) || attempt === triesMax) throw error;
       await sleep(attempt * 1_000);
     }
-  }
-}
-
-/** A bar on the terminal; nothing where stderr is none. */
-class Progress {
-  #done = 0;
-
-  constructor(readonly total: number) {}
-
-  step(name: string): void {
-    this.#done++;
-    if (!process.stderr.isTTY) return;
-    const width = 24;
-    const filled = Math.round((width * this.#done) / this.total);
-    const bar = "█".repeat(filled) + "░".repeat(width - filled);
-    const room = Math.max(0, (process.stderr.columns ?? 80) - width - 24);
-    const shown = visibleLine(name).slice(0, room);
-    process.stderr.write(`\r\x1b[K${bar} ${this.#done}/${this.total} ${shown}`);
-  }
-
-  end(): void {
-    if (process.stderr.isTTY && this.#done > 0) process.stderr.write("\r\x1b[K");
   }
 }

@@ -119,7 +119,7 @@ export class Requests {
   }
 
   /** The pieces of a streamed response, whose end is the request's. */
-  streamed(request: Request, pieces: AsyncGenerator<string>): AsyncGenerator<string> {
+  streamed<Piece>(request: Request, pieces: AsyncGenerator<Piece>): AsyncGenerator<Piece> {
     return endingWith(pieces, this.streaming(request));
   }
 
@@ -151,7 +151,7 @@ export class Requests {
   }
 }
 
-async function* endingWith(pieces: AsyncGenerator<string>, end: () => void): AsyncGenerator<string> {
+async function* endingWith<Piece>(pieces: AsyncGenerator<Piece>, end: () => void): AsyncGenerator<Piece> {
   try {
     yield* pieces;
   } finally {

@@ -7,6 +7,7 @@
  * A `Scope` is part of every query: what lies outside of it does not exist.
  */
 import type { ErrorCode } from "../errors.ts";
+import type { RetentionStore } from "./archive-store.ts";
 import type { BudgetState, BudgetStore, Reservation } from "./budget-store.ts";
 import type { DocumentStore } from "./document-store.ts";
 import type { KeyStore } from "./key-store.ts";
@@ -233,7 +234,14 @@ export interface MessagePage {
   has_more: boolean;
 }
 
-export interface Store extends MemoryStore, DocumentStore, VectorStore, KeyStore, UsageStore, BudgetStore {
+export interface Store
+  extends MemoryStore,
+    DocumentStore,
+    VectorStore,
+    KeyStore,
+    UsageStore,
+    BudgetStore,
+    RetentionStore {
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused; budget_exhausted, with the `state` that

@@ -2,3 +2,8 @@
 export class StorageUnusableError extends Error {
   override readonly name: string = "StorageUnusableError";
 }
+
+/** One backup is taken at a time. */
+export class BackupRunningError extends StorageUnusableError {
+  override readonly name = "BackupRunningError";
+}

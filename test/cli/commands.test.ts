@@ -10,7 +10,11 @@ describe("the command line", () => {
     const { exitCode, stdout } = await runParley(["--help"], plain);
     expect(exitCode).toBe(0);
     const commands = [...stdout.matchAll(/^ {2}parley \[?(\w+)\]? /gm)].map(([, name]) => name!);
-    expect(commands).toEqual(["serve", "chat", "ingest", "keys", "health", "doctor", "config", "version"]);
+    expect(commands).toEqual([
+      ...["serve", "chat", "ingest", "keys"],
+      ...["backup", "restore", "export", "import"],
+      ...["health", "doctor", "config", "version"],
+    ]);
     for (const name of commands) {
       const { exitCode, stdout } = await runParley([name, "--help"], plain);
       expect({ name, exitCode }).toEqual({ name, exitCode: 0 });
@@ -37,6 +41,12 @@ describe("the command line", () => {
       ["chat", "--key", "secret", "hello"],
       ["chat", "--url", "file:///etc/passwd", "hello"],
       ["chat", ""],
+      ["backup"],
+      ["backup", "one", "another"],
+      ["restore"],
+      ["export", "one", "another"],
+      ["import"],
+      ["import", "file", "--force"],
     ];
     for (const args of wrong) {
       const { exitCode, stdout, stderr } = await runParley(args, plain);

@@ -298,6 +298,7 @@ describe("what is documented is what is answered", () => {
       "deleteDocument",
       await fetch(`${service.url}/v1/documents/${added.id}`, { method: "DELETE" }),
     );
+    await check("backup", await fetch(`${service.url}/v1/admin/backup`, { method: "POST" }));
     await using unwaiting = await startService({ env: { PARLEY_DOCUMENT_WAIT_SECONDS: "0" } });
     const form = new FormData();
     form.set("file", new Blob([about.text]), about.name);

@@ -461,6 +461,15 @@ export function matrix(victim: Victim): Record<string, Attempt[]> {
     "GET /v1/budgets/{scope}/{id}": budget(),
     "PUT /v1/budgets/{scope}/{id}": budget({ tokens_day: 1 }),
     "DELETE /v1/budgets/{scope}/{id}": budget(),
+    "POST /v1/admin/backup": [
+      {
+        ids: [],
+        what: "everybody's",
+        request: () => ({ path: "/v1/admin/backup" }),
+        expects: () => 403,
+        ofOwner: 403,
+      },
+    ],
     // It takes no ids, and tells of nobody.
     "GET /metrics": [],
     "GET /v1/keys": [

@@ -18,6 +18,7 @@ import { describeKeyStore } from "../contracts/key-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
 import { noSpending, type StoreUnderTest } from "../contracts/records.ts";
+import { describeRetention } from "../contracts/retention.ts";
 import { describeStore } from "../contracts/store.ts";
 import { describeUsageStore } from "../contracts/usage-store.ts";
 import {
@@ -64,6 +65,7 @@ describeMemories("SQLite", openUnderTest);
 describeKeyStore("SQLite", openUnderTest);
 describeUsageStore("SQLite", openUnderTest);
 describeBudgetStore("SQLite", openUnderTest);
+describeRetention("SQLite", openUnderTest);
 
 describe("the data directory", () => {
   test("and all files in it are the owner's alone, also where they were wider before", async () => {

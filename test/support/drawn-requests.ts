@@ -45,9 +45,17 @@ interface Parts {
 }
 type Mutation = (parts: Parts) => Parts;
 
-/** Requests to all routes, each as likely as the others. */
+/** Each starts a process and copies the database. */
+const rare = new Set(["backup"]);
+
+/** Requests to all routes, each as likely as the others, but for what takes long. */
 export function drawnRequests(document: ApiDocument): fc.Arbitrary<DrawnRequest> {
-  return fc.oneof(...document.routes.map((route) => requestsTo(route, document)));
+  return fc.oneof(
+    ...document.routes.map((route) => ({
+      arbitrary: requestsTo(route, document),
+      weight: rare.has(route.operation.operationId) ? 1 : 20,
+    })),
+  );
 }
 
 function requestsTo(route: Route, { spec }: ApiDocument): fc.Arbitrary<DrawnRequest> {

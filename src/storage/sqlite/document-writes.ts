@@ -1,8 +1,6 @@
 /** Statements that write documents: see writes.ts for how they are run. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import type { ErrorCode } from "../../errors.ts";
-import { stemsOf } from "../../search/terms.ts";
-import { cutWords } from "../../search/words.ts";
 import type {
   BegunRevision,
   DocumentRecord,
@@ -12,7 +10,9 @@ import type {
   TextPart,
 } from "../document-store.ts";
 import { createDocumentReads } from "./document-reads.ts";
-import { collectionToken, metadataToken, scopeCode, withCode } from "./scope.ts";
+import { createDocumentScopes } from "./document-scopes.ts";
+import { indexedPassage } from "./indexed.ts";
+import { documentScope } from "./scope.ts";
 
 /** What one call overwrites at most, so that it holds up no turn: each passage takes 3 ms to leave the index. */
 const wastePassagesMax = 8;
@@ -38,11 +38,7 @@ export function createDocumentWrites(
   const reads = createDocumentReads(db);
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
 
-  const findScope = statement(`select n from document_scopes where workspace_id = $workspace_id
-    and coalesce(user_n, 0) = coalesce($user_n, 0)`);
-  const insertScope = statement(
-    "insert into document_scopes (workspace_id, user_n) values ($workspace_id, $user_n) returning n",
-  );
+  const documentScopeOf = createDocumentScopes(db);
   const findDocument = statement(
     "select n from documents where scope_n = $scope_n and collection = $collection and name = $name",
   );
@@ -119,7 +115,7 @@ export function createDocumentWrites(
       const metadata = JSON.stringify(revision.metadata);
       const user_n = owner === null ? null : ensureUser(workspace_id, owner, now);
       const whose = { workspace_id, user_n };
-      const scope_n = (findScope.get(whose) ?? insertScope.get(whose)!).n as number;
+      const scope_n = documentScopeOf(workspace_id, user_n);
       const known = findDocument.get({ scope_n, collection, name });
       const newest = known && newestRevision.get({ n: known.n! });
       const same = newest?.content_hash === content_hash && newest.metadata === metadata;
@@ -129,16 +125,11 @@ export function createDocumentWrites(
       const id = revision.document_id;
       const n = (known ?? insertDocument.get({ id, ...whose, scope_n, collection, name, now })!).n as number;
       dropUnfinished.run({ document_n: n });
-      const tokens = [
-        scopeCode(scope_n),
-        collectionToken(collection),
-        ...Object.entries(revision.metadata).map(([key, value]) => metadataToken(key, value)),
-      ];
       insertRevision.run({
         id: revision.revision_id,
         document_n: n,
         version: Number(newest?.version ?? 0) + 1,
-        scope: tokens.join(" "),
+        scope: documentScope(scope_n, collection, revision.metadata),
         media_type,
         metadata,
         content_hash,
@@ -158,22 +149,13 @@ export function createDocumentWrites(
       const revision = findRevision.get({ id });
       if (revision === null) return false;
       const { n: revision_n, scope, scope_n } = revision;
-      const code = scopeCode(scope_n);
       for (const { start, text } of parts) insertPart.run({ revision_n, start, text });
       let seq = nextSeq.get({ revision_n })!.seq as number;
       for (const { heading, text, ...passage } of passages) {
         const n = Number(
           insertPassage.run({ revision_n, seq: seq++, heading, text, ...passage }).lastInsertRowid,
         );
-        const words = cutWords(text);
-        const headingWords = cutWords(heading);
-        indexPassage.run({
-          n,
-          scope,
-          heading: withCode(code, `${headingWords} ${stemsOf(headingWords)}`.trim()),
-          words: withCode(code, words),
-          stems: withCode(code, stemsOf(words)),
-        });
+        indexPassage.run({ n, scope, ...indexedPassage(scope_n, heading, text) });
       }
       setProgress.run({ n: revision_n, progress });
       return true;

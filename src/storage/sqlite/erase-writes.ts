@@ -69,6 +69,10 @@ export function createEraseWrites(
   const deletedConversation = statement(
     "select n, id, user_n from conversations where id = $id and deleted = 1",
   );
+  // Workspace by workspace, because that is the index's order.
+  const cutOffInactive = statement(`update conversations set deleted = 1 where n in (
+    select c.n from workspaces w cross join conversations c on c.workspace_id = w.id
+    where c.last_active_ms < $before_ms and c.active_turn_id is null and c.deleted = 0 limit $limit) returning id`);
   const newestMessages = statement(`select n, octet_length(content) as bytes from messages
     where conversation_n = $n order by seq desc limit ${messagesMax}`);
 
@@ -185,6 +189,10 @@ export function createEraseWrites(
       markUncleaned("files");
       return { erased: { ...nothing, idempotency_keys }, more: true };
     },
+
+    /** From now on nothing goes on with some of the conversations that are as old; gives these. */
+    cutOffInactive: (before_ms: number, limit: number): string[] =>
+      cutOffInactive.all({ before_ms, limit }).map(({ id }) => id as string),
 
     /** Erases a bit of a conversation that was deleted; false where there is nothing left. */
     eraseDeleted(id: string): boolean {

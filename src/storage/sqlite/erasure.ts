@@ -5,11 +5,14 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "../../errors.ts";
 import type { Erased, UserScope } from "../memory-store.ts";
 import type { Scope } from "../store.ts";
+import { clearUnfinishedBackup } from "./backup.ts";
 import { type EraseStep, fullTextIndexes, type Uncleaned } from "./erase-writes.ts";
+import { replacedBy } from "./restore.ts";
 import type { ScrubStep } from "./scrub.ts";
 import { snapshotsOf } from "./upgrade.ts";
 import { readHere } from "./worker.ts";
@@ -84,9 +87,10 @@ export function createErasure(
     }
   }
 
-  function removeSnapshots(): void {
+  function removeCopies(): void {
     try {
-      for (const snapshot of snapshotsOf(path)) rmSync(snapshot, { force: true });
+      for (const copy of [...snapshotsOf(path), ...replacedBy(path)]) rmSync(copy, { force: true });
+      clearUnfinishedBackup(dirname(path));
     } catch (cause) {
       throw new AppError("storage_unavailable", { cause });
     }
@@ -99,7 +103,7 @@ export function createErasure(
     while (await clearWaste());
     await cleanIndexes();
     await scrubFiles();
-    removeSnapshots();
+    removeCopies();
     await writer.callLater("endCleaning", "files");
   });
 
@@ -118,6 +122,13 @@ export function createErasure(
       if (!(await writer.call("cutOffConversation", scope, id))) return false;
       await eraseDeleted(id);
       return true;
+    },
+
+    async deleteInactiveConversations(beforeMs: number, limit: number): Promise<number> {
+      const ids = await writer.callLater("cutOffInactive", beforeMs, limit);
+      // What could not be erased the last time, too.
+      for (const { id } of await readHere(() => deletedConversations.all())) await eraseDeleted(id);
+      return ids.length;
     },
 
     async resumeErasures(): Promise<void> {

@@ -79,7 +79,7 @@ export const toMessage = (conversation_id: string, row: MessageRow): MessageReco
 });
 
 /** Most lists are empty, and parsing costs. */
-const list = <T>(json: string): T[] => (json === "[]" ? [] : JSON.parse(json));
+export const list = <T>(json: string): T[] => (json === "[]" ? [] : JSON.parse(json));
 
 export const conversationColumns = `c.id, c.user_id, c.title, c.metadata, c.message_count, c.tokens_used,
   c.active_turn_id, c.created_at, c.updated_at, c.last_active_ms`;

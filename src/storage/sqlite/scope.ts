@@ -21,6 +21,18 @@ export const withCode = (code: string, words: string): string =>
 export const collectionToken = (name: string): string => hashed("c", name);
 export const metadataToken = (key: string, value: string): string => hashed("m", key, value);
 
+/** What a document's passages have in their scope. */
+export const documentScope = (
+  scope_n: number,
+  collection: string,
+  metadata: Readonly<Record<string, string>>,
+): string =>
+  [
+    scopeCode(scope_n),
+    collectionToken(collection),
+    ...Object.entries(metadata).map(([key, value]) => metadataToken(key, value)),
+  ].join(" ");
+
 /** Names may hold anything, tokens letters and digits only. 80 bits of SHA-256 don't collide. */
 function hashed(kind: string, ...parts: string[]): string {
   return kind + createHash("sha256").update(parts.join("\0")).digest("hex").slice(0, 20);

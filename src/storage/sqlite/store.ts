@@ -2,6 +2,7 @@
 import type { Database } from "bun:sqlite";
 import type { Store } from "../store.ts";
 import { StorageUnusableError } from "../unusable.ts";
+import { clearUnfinishedBackup } from "./backup.ts";
 import { createBudgetReads } from "./budget-reads.ts";
 import { databaseFile, openForReading, openForWriting } from "./database.ts";
 import { createDocumentReads } from "./document-reads.ts";
@@ -12,6 +13,7 @@ import { createMemoryReads } from "./memory-reads.ts";
 import { keyOf, packedQuery, packedQuestion, packedVector } from "./quantize.ts";
 import type { LongReads } from "./reader.ts";
 import { createReads } from "./reads.ts";
+import { clearUnfinishedRestore } from "./restore.ts";
 import type { Upgrade } from "./upgrade.ts";
 import { Uploads } from "./uploads.ts";
 import { vectorExtension } from "./vector-extension.ts";
@@ -51,6 +53,8 @@ export async function openSqliteStore(
   try {
     // Here first: what is wrong with the database is told in its own words, which no worker can throw.
     await opening(dataDir, () => openForWriting(dataDir, onUpgrade).close());
+    clearUnfinishedBackup(dataDir);
+    clearUnfinishedRestore(dataDir);
     worker = { dataDir, vectorExtension: vectors ? await vectorExtension(dataDir) : null };
   } catch (error) {
     unlock();
@@ -118,6 +122,7 @@ export async function openSqliteStore(
     updateConversation: (scope, id, patch, nowMs) =>
       writer.call("updateConversation", scope, id, patch, nowMs),
     deleteConversation: erasure.deleteConversation,
+    deleteInactiveConversations: erasure.deleteInactiveConversations,
     messages: (scope, conversationId, limit, beforeSeq) =>
       readHere(() => reads.messages(scope, conversationId, limit, beforeSeq)),
     messagesAfter: (scope, conversationId, afterSeq, limit) =>

@@ -50,11 +50,12 @@ const unfinished = ".part";
 const snapshotOf = (path: string, version: number): string =>
   path.replace(/\.db$/, `-v${version}.snapshot.db`);
 
-const versionOf = (db: Database): number =>
+/** How many migrations a database has had. */
+export const versionOf = (db: Database): number =>
   db.query<{ user_version: number }, []>("pragma user_version").get()!.user_version;
 
 /** Whether these are our tables, or none at all. */
-function isOurs(db: Database, version: number): boolean {
+export function isOurs(db: Database, version: number): boolean {
   const { tables, ours } = db
     .query<{ tables: number; ours: number }, []>(
       "select count(*) as tables, count(*) filter (where name = 'conversations') as ours from sqlite_schema where type = 'table'",
@@ -101,7 +102,7 @@ function sizeOf(db: Database): number {
 }
 
 /** Waits until a file or directory is on the disk. */
-function sync(path: string): void {
+export function sync(path: string): void {
   const file = openSync(path, "r");
   fsyncSync(file);
   closeSync(file);

@@ -4,11 +4,13 @@ import { open, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "../../errors.ts";
 
+export const uploadsDirectory = (dataDir: string): string => join(dataDir, "uploads");
+
 export class Uploads {
   readonly #directory: string;
 
   constructor(dataDir: string) {
-    this.#directory = join(dataDir, "uploads");
+    this.#directory = uploadsDirectory(dataDir);
   }
 
   /** Resolves when the bytes are on the disk. @throws storage_unavailable */

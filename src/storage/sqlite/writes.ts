@@ -4,7 +4,6 @@
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
-import { stemmed } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type {
   Checkpoint,
@@ -20,10 +19,10 @@ import type {
 import { createBudgetWrites } from "./budget-writes.ts";
 import { createDocumentWrites } from "./document-writes.ts";
 import { createEraseWrites } from "./erase-writes.ts";
+import { indexedMessage } from "./indexed.ts";
 import { createKeyWrites } from "./key-writes.ts";
 import { createMemoryWrites } from "./memory-writes.ts";
 import { createReads } from "./reads.ts";
-import { scopeCode, withCode } from "./scope.ts";
 import { createUsageWrites } from "./usage-writes.ts";
 
 export type Writes = ReturnType<typeof createWrites>["operations"];
@@ -107,7 +106,7 @@ export function createWrites(db: Database) {
    * What is to be indexed, kept until the transaction's end: FTS5 writes out all that it holds at every statement that may
    * be undone by itself, which made each turn a third dearer.
    */
-  let toIndex: { n: number; scope: string; words: string }[] = [];
+  let toIndex: { n: number; user_n: number | null; content: string }[] = [];
 
   const operations = {
     ...memory.operations,
@@ -257,13 +256,17 @@ export function createWrites(db: Database) {
         ofUse.map(({ id }) => id),
         now,
       );
-      const scope = ended.use_memory === 1 ? scopeCode(user_n as number) : "";
+      const recalledBy = ended.use_memory === 1 ? (user_n as number) : null;
       const message = messageText.get({ n: ended.user_message_n! })!;
-      toIndex.push({ n: ended.user_message_n as number, scope, words: cutWords(message.content as string) });
+      toIndex.push({
+        n: ended.user_message_n as number,
+        user_n: recalledBy,
+        content: message.content as string,
+      });
       toIndex.push({
         n: ended.n as number,
-        scope: end.reply_recallable ? scope : "",
-        words: cutWords(end.response),
+        user_n: end.reply_recallable ? recalledBy : null,
+        content: end.response,
       });
       return true;
     },
@@ -333,10 +336,7 @@ export function createWrites(db: Database) {
   };
 
   function complete(): void {
-    for (const { n, scope, words } of toIndex) {
-      const terms = scope === "" ? "" : withCode(scope, stemmed(words));
-      indexMessage.run({ n, scope, words, terms });
-    }
+    for (const { n, user_n, content } of toIndex) indexMessage.run({ n, ...indexedMessage(user_n, content) });
     toIndex = [];
   }
 

@@ -1,0 +1,51 @@
+/** Keeping the data, over HTTP: backups. */
+import type { OpenViews } from "../auth/open-views.ts";
+import type { Authenticate, Principal } from "../auth/principal.ts";
+import type { Limits } from "../config.ts";
+import { AppError } from "../errors.ts";
+import { neverIdle } from "../http/idle.ts";
+import { requestIdFrom } from "../http/request-id.ts";
+import type { Requests } from "../http/requests.ts";
+import { authenticatedRoutes } from "../http/routes.ts";
+import type { BackupProcess } from "./backup-process.ts";
+import { docs } from "./docs.ts";
+
+export interface KeepingServices {
+  readonly backups: BackupProcess;
+  readonly authenticate: Authenticate;
+  readonly views: OpenViews;
+  readonly requests: Requests;
+  readonly limits: Limits;
+}
+
+export function keepingRoutes(prefix: string, services: KeepingServices) {
+  const { backups, authenticate, views, requests, limits } = services;
+
+  return authenticatedRoutes(prefix, authenticate).post(
+    "/admin/backup",
+    async ({ principal, request, server, set }) => {
+      refuseOthers(principal);
+      const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
+      const backup = await backups.take(request.signal).finally(idleAgain);
+      const file = requests.streamed(request, views.file(principal, request, backup));
+      const time = new Date().toISOString().replace(/[-:]|\.\d+/g, "");
+      return new Response(file as unknown as ReadableStream, {
+        headers: {
+          "content-type": "application/vnd.sqlite3",
+          "content-disposition": `attachment; filename="parley-${time}.db"`,
+          "x-request-id": requestIdFrom(set),
+        },
+      });
+    },
+    { detail: docs.backup },
+  );
+}
+
+/** A backup holds every workspace. @throws forbidden */
+function refuseOthers({ everywhere, id }: Principal): void {
+  if (!everywhere && id !== "open") {
+    throw new AppError("forbidden", {
+      detail: "A backup holds every workspace: it takes an admin key of PARLEY_API_KEYS.",
+    });
+  }
+}
