@@ -53,7 +53,7 @@ const quotesOf = ({ response }: ChatResponse): string[] =>
   response.split("\n").flatMap((line) => (line.startsWith("> ") ? line.slice(2) : []));
 
 async function know(user_id: string, statements: readonly string[], memories: number): Promise<void> {
-  for (const statement of statements) await ask(user_id, statement);
+  await Promise.all(statements.map((statement) => ask(user_id, statement)));
   expect(await heldTexts(service, user_id)).toHaveLength(memories);
 }
 
