@@ -3,8 +3,11 @@
  *
  * PARLEY_TEST_LEDGER_KILLS: how many kills, 4 if unset. TEST_SEED repeats a run as far as timing allows.
  */
+
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { copyFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import type { Turn } from "../../src/chat/schema.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { startService, temporaryDirectory, testModel } from "../support/service.ts";
@@ -83,4 +86,37 @@ test("the sums are the turns' after any kill", async () => {
   const whole = await service.post<Turn & { usage: unknown }>("/v1/chat", { user_id: "ada", message: "Hi" });
   expect(whole.status).toBe(200);
   expect(ended).toBeGreaterThan(users);
+});
+
+test("turns from before there was a ledger are in it, also one that a process of that version left running", async () => {
+  const dataDir = temporaryDirectory();
+  const path = join(dataDir, "parley.db");
+  copyFileSync(new URL("../fixtures/databases/v2.db", import.meta.url).pathname, path);
+  const before = new Database(path);
+  const { id, n, user_message_n } = before
+    .query<{ id: string; n: number; user_message_n: number }, []>(
+      `update turns set status = 'running', ended_at = null, total_tokens = 0, completion_tokens = 0
+       where status = 'interrupted' returning id, n, user_message_n`,
+    )
+    .get()!;
+  // What runs isn't to be found yet.
+  before.query("delete from message_index where rowid in (?, ?)").run(n, user_message_n);
+  const { tokens } = before
+    .query<{ tokens: number }, []>("select sum(tokens_used) as tokens from conversations")
+    .get()!;
+  before.close();
+  {
+    await using service = await startService({ dataDir });
+    const { ledger, turns } = totalsIn(dataDir);
+    expect(ledger).toEqual(turns);
+    const { body } = await service.get<Turn>(`/v1/turns/${id}`);
+    expect([body.status, body.usage.total_tokens > 0]).toEqual(["interrupted", true]);
+    expect(await sumOf(service)).toMatchObject(ledger);
+    const byKey = (await usageOf(service, "?group_by=key")).usage;
+    expect(byKey.map(({ group, turns }) => [group, turns])).toEqual([[null, turns.turns]]);
+    // Of its user and workspace, because nobody knows its key.
+    expect(countedIn(dataDir).used_tokens).toBe(2 * body.usage.total_tokens);
+    expect(totalsIn(dataDir).conversations).toBe(tokens + body.usage.total_tokens);
+  }
+  rmSync(dataDir, { recursive: true });
 });
