@@ -3,6 +3,7 @@
  * of the database. As long as there is none of these, everybody is `open`, and only local programs are served.
  */
 import { timingSafeEqual } from "node:crypto";
+import { tokenPrincipalId } from "../ids.ts";
 import { digestOf, hashOf, isKeyText } from "./key-text.ts";
 import type { KnownKeys } from "./known-keys.ts";
 import { type Authenticate, defaultWorkspace, type Principal, unauthorized } from "./principal.ts";
@@ -64,8 +65,7 @@ export function createAuthenticate(credentials: Credentials): Authenticate {
     const { user_id, expires_at } = token;
     // Whoever signs tokens may name any workspace, but makes none by that.
     if (!(await keys.store.hasWorkspace(workspace_id))) return null;
-    // Users' ids may tell who they are; a principal's id stands in logs.
-    const id = `token:${hashOf(`${workspace_id}\0${user_id}`).slice(0, 32)}`;
+    const id = tokenPrincipalId(workspace_id, user_id);
     return { id, role: "user", scope: { workspace_id, user_id }, expires_at };
   }
 

@@ -1,5 +1,6 @@
 /** What every adapter of the budgets' port (src/storage/budget-store.ts) must do. An adapter's own test file runs it. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { tokenPrincipalId } from "../../src/ids.ts";
 import type { BudgetLimits, BudgetSubject, Reservation } from "../../src/storage/budget-store.ts";
 import type { Store, TurnEnd, TurnStart } from "../../src/storage/store.ts";
 import {
@@ -186,10 +187,13 @@ export function describeBudgetStore(name: string, open: () => Promise<StoreUnder
       const user = { workspace_id: "default", user_id: "ida" };
       const { turn } = await start("ida", null);
       await end(turn, used(90));
+      const ofTokens = of("key", tokenPrincipalId("default", "ida"));
       await store.setBudget(of("user", "ida"), { tokens_day: 1_000 }, noon);
+      await store.setBudget(ofTokens, { tokens_day: 1_000 }, noon);
       await store.cutOffUser(user);
       await store.eraseUser(user);
       expect(await store.budget(of("user", "ida"))).toBeNull();
+      expect(await store.budget(ofTokens)).toBeNull();
       expect(await stateOf(of("user", "ida"))).toEqual({ used: 90, reserved: 0 });
     });
 

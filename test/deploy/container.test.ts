@@ -124,7 +124,7 @@ describe.skipIf(skipped)("the image", () => {
     await using container = await startImage([]);
     const ended = await Promise.race([container.exited, listening(container).then(() => "it listens")]);
     expect(ended).toBe(1);
-    expect(container.output).toContain("PARLEY_API_KEYS is empty");
+    expect(container.output).toContain("there is no key");
     expect(readdirSync(join(directory, "volume-Docker"))).toEqual([]);
   });
 

@@ -18,7 +18,13 @@ beforeAll(async () => {
 afterAll(() => service[Symbol.asyncDispose]());
 
 /** What a body needs beside `user_id`. */
-const required: Record<string, unknown> = { message: "Hello", name: "a.txt", text: "Text.", query: "text" };
+const required: Record<string, unknown> = {
+  message: "Hello",
+  name: "a.txt",
+  role: "user",
+  text: "Text.",
+  query: "text",
+};
 
 function schemaOf({ operation }: Route): Schema | undefined {
   const schema = operation.requestBody?.content["application/json"]?.schema;

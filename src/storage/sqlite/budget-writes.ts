@@ -1,6 +1,8 @@
 /** Statements that write budgets and count what is taken of them: see writes.ts for how they are run. */
+
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
+import { tokenPrincipalId } from "../../ids.ts";
 import { exhaustedBy, neededFor, type Periods, periodsAt } from "../budget-rules.ts";
 import type {
   BudgetLimits,
@@ -136,7 +138,11 @@ export function createBudgetWrites(db: Database) {
     /** Takes away what was set for a user; what they spent stays, under no name. False where nothing was set. */
     forgetUser(workspace_id: string, user_id: string): boolean {
       const ofUser = drop.run({ workspace_id, scope: "user", subject: user_id }).changes;
-      const ofTokens = drop.run({ workspace_id, scope: "key", subject: `token:${user_id}` }).changes;
+      const ofTokens = drop.run({
+        workspace_id,
+        scope: "key",
+        subject: tokenPrincipalId(workspace_id, user_id),
+      }).changes;
       return ofUser + ofTokens > 0;
     },
 
