@@ -27,6 +27,7 @@ export function relevantPassages(
   found: readonly FoundPassage[],
   byWords: boolean,
 ): FoundPassage[] {
+  if (found.length === 0) return [];
   const best = Math.max(0, ...found.map(({ coverage }) => coverage));
   const bestMin = asksAboutUnknown(message, found) ? coverageOfUnknownMin : coverageMin;
   if (best < bestMin) return [];

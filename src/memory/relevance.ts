@@ -61,6 +61,7 @@ export function profileFacts(
     ...(language === null ? [] : [`The user's language is ${language}.`]),
     ...(timezone === null ? [] : [`The user's time zone is ${timezone}.`]),
   ];
+  if (facts.length === 0) return [];
   const isAbout = aboutTheSame(message);
   const items = facts.map((text) => ({ text }));
   const ranked = new Map(rankTexts(message, items).map((each) => [each.candidate.item, each.coverage]));

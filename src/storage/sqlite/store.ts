@@ -94,6 +94,11 @@ export async function openSqliteStore(
     return more;
   }
 
+  // Every turn asks for these, and all that changes them goes through here: another process writes only while this one
+  // doesn't hold the lock.
+  const hasPassages = remembered((workspaceId) => documents.hasPassages(workspaceId));
+  const hasBudgets = remembered((workspaceId) => budgets.hasBudgets(workspaceId));
+
   const erasure = createErasure(db, writer, { path: databaseFile(dataDir), clearWaste });
 
   return {
@@ -146,8 +151,8 @@ export async function openSqliteStore(
     replaceSummary: (user, conversationId, from, summary) =>
       writer.call("replaceSummary", user, conversationId, from, summary),
     keptConversations: (user, limit, after) => readHere(() => memory.keptConversations(user, limit, after)),
-    cutOffUser: (user) => writer.call("cutOffUser", user),
-    eraseUser: erasure.eraseUser,
+    cutOffUser: (user) => writer.call("cutOffUser", user).finally(hasBudgets.forget),
+    eraseUser: (user) => erasure.eraseUser(user).finally(hasPassages.forget),
     resumeErasures: erasure.resumeErasures,
 
     async beginRevision(workspaceId, revision, upload) {
@@ -166,7 +171,9 @@ export async function openSqliteStore(
     addToRevision: (revisionId, parts, passages, progress) =>
       writer.callLater("addToRevision", revisionId, parts, passages, progress),
     async finishRevision(revisionId, mediaType, length, nowMs) {
-      const document = await writer.call("finishRevision", revisionId, mediaType, length, nowMs);
+      const document = await writer
+        .call("finishRevision", revisionId, mediaType, length, nowMs)
+        .finally(hasPassages.forget);
       await uploads.drop(revisionId);
       return document;
     },
@@ -178,8 +185,8 @@ export async function openSqliteStore(
     document: (scope, id) => readHere(() => documents.document(scope, id)),
     documents: (scope, query) => readHere(() => documents.documents(scope, query)),
     documentText: (scope, id, from) => readHere(() => documents.documentText(scope, id, from)),
-    deleteDocument: (scope, id) => writer.call("deleteDocument", scope, id),
-    hasPassages: (workspaceId) => readHere(() => documents.hasPassages(workspaceId)),
+    deleteDocument: (scope, id) => writer.call("deleteDocument", scope, id).finally(hasPassages.forget),
+    hasPassages: (workspaceId) => readHere(() => hasPassages.of(workspaceId)),
     searchPassages: (query) => recaller.call("searchPassages", packedQuery(query)),
 
     newTexts: (limit) => writer.callLater("newTexts", limit),
@@ -200,11 +207,12 @@ export async function openSqliteStore(
     recordBackgroundUsage: (usage) =>
       writer.callLater("recordBackgroundUsage", usage, Math.floor(Date.now() / 1000)),
 
-    hasBudgets: (workspaceId) => readHere(() => budgets.hasBudgets(workspaceId)),
+    hasBudgets: (workspaceId) => readHere(() => hasBudgets.of(workspaceId)),
     budgets: (workspaceId, limit, after) => readHere(() => budgets.budgets(workspaceId, limit, after)),
     budget: (subject) => readHere(() => budgets.budget(subject)),
-    setBudget: (subject, limits, nowMs) => writer.call("setBudget", subject, limits, nowMs),
-    deleteBudget: (subject) => writer.call("deleteBudget", subject),
+    setBudget: (subject, limits, nowMs) =>
+      writer.call("setBudget", subject, limits, nowMs).finally(hasBudgets.forget),
+    deleteBudget: (subject) => writer.call("deleteBudget", subject).finally(hasBudgets.forget),
     budgetState: (subject, defaults, nowMs) => readHere(() => budgets.budgetState(subject, defaults, nowMs)),
     async deleteOldBudgetCounters(nowMs) {
       let after: string | null = "";
@@ -222,6 +230,22 @@ export async function openSqliteStore(
       db.close();
       unlock();
     },
+  };
+}
+
+/** Answers that hold until what they are about is written to. There are as many as workspaces. */
+function remembered(read: (workspaceId: string) => boolean) {
+  const known = new Map<string, boolean>();
+  return {
+    of(workspaceId: string): boolean {
+      let answer = known.get(workspaceId);
+      if (answer === undefined) {
+        answer = read(workspaceId);
+        known.set(workspaceId, answer);
+      }
+      return answer;
+    },
+    forget: (): void => known.clear(),
   };
 }
 
