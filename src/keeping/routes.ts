@@ -1,8 +1,8 @@
 /** Keeping the data, over HTTP: backups. */
+import { requireOperator } from "../auth/admin.ts";
 import type { OpenViews } from "../auth/open-views.ts";
-import type { Authenticate, Principal } from "../auth/principal.ts";
+import type { Authenticate } from "../auth/principal.ts";
 import type { Limits } from "../config.ts";
-import { AppError } from "../errors.ts";
 import { neverIdle } from "../http/idle.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import type { Requests } from "../http/requests.ts";
@@ -24,7 +24,7 @@ export function keepingRoutes(prefix: string, services: KeepingServices) {
   return authenticatedRoutes(prefix, authenticate).post(
     "/admin/backup",
     async ({ principal, request, server, set }) => {
-      refuseOthers(principal);
+      requireOperator(principal, "A backup");
       const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
       const backup = await backups.take(request.signal).finally(idleAgain);
       const file = requests.streamed(request, views.file(principal, request, backup));
@@ -39,13 +39,4 @@ export function keepingRoutes(prefix: string, services: KeepingServices) {
     },
     { detail: docs.backup },
   );
-}
-
-/** A backup holds every workspace. @throws forbidden */
-function refuseOthers({ everywhere, id }: Principal): void {
-  if (!everywhere && id !== "open") {
-    throw new AppError("forbidden", {
-      detail: "A backup holds every workspace: it takes an admin key of PARLEY_API_KEYS.",
-    });
-  }
 }
