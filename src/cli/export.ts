@@ -11,11 +11,12 @@ import { keep, writeOut } from "./keeping.ts";
 export const help = `parley export [FILE] [--force]
 
 Writes all data of PARLEY_DATA_DIR as JSON Lines, a record a line, while the service runs or not: workspaces, users,
-conversations with their turns, memories, documents. It is the state of one moment, and what parley import takes.
+conversations with their turns, memories, documents, the usage ledger, budgets and what was spent of them. It is the
+state of one moment, and what parley import takes.
   FILE       where to; stdout if left out
   --force    takes the place of a file that is there
 
-Keys and other secrets are not in it, nor is what is made of the rest (indexes, vectors), nor idempotency keys.
+API keys and other secrets are not in it, nor is what is made of the rest (indexes, vectors), nor idempotency keys.
 `;
 
 /** @throws CommandError */

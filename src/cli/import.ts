@@ -67,6 +67,8 @@ function summaryOf({ kept, known }: Imported): string {
     `${kept.conversation} conversations with ${kept.turn} turns`,
     `${kept.memory} memories`,
     `${kept.document} documents`,
+    `${kept.ledger_entry} ledger entries without a turn`,
+    `${kept.budget} budgets`,
   ];
   return `imported: ${parts.join(", ")}; records that were there already: ${there}`;
 }

@@ -91,7 +91,7 @@ class RecordReader {
     this.#records++;
     const owner = ownerKeys
       .map((key) => (value as Record<string, unknown>)[key])
-      .find((id) => id !== undefined);
+      .find((id) => typeof id === "string");
     if (owner !== undefined && owner === this.#faulty) return null;
     const fault = this.#faultOf(value, type);
     if (fault !== null) {

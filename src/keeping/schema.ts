@@ -2,11 +2,15 @@
 import type { TSchema } from "@sinclair/typebox";
 import { t } from "elysia";
 import { type ErrorCode, errorCodes } from "../errors.ts";
-import { id, integer, metadata, nullable, oneOf, strictObject, text, time } from "../http/strict.ts";
+import { id, integer, metadata, nullable, oneOf, strictObject, text } from "../http/strict.ts";
 import type { ArchiveRecord, ArchiveRecordType } from "../storage/archive-store.ts";
+import { budgetScopes } from "../storage/budget-store.ts";
 import { type PromptSection, promptSections } from "../storage/store.ts";
 
-const count = () => integer({ minimum: 0 });
+/** No store holds more, as a whole number that JavaScript reads. */
+const count = () => integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+/** Unix seconds. */
+const time = count;
 const name = () => text({ minLength: 1 });
 
 const error = () =>
@@ -73,11 +77,28 @@ const conversation = strictObject({
   last_active_ms: count(),
 });
 
+const endStatuses = ["completed", "truncated", "filtered", "stopped", "failed", "interrupted"] as const;
+
+const usage = {
+  prompt_tokens: count(),
+  completion_tokens: count(),
+  total_tokens: count(),
+  estimated: t.Boolean(),
+};
+
+const spent = {
+  cached_tokens: count(),
+  reasoning_tokens: count(),
+  cost_nano_usd: nullable(count()),
+  first_token_ms: nullable(count()),
+  duration_ms: nullable(count()),
+};
+
 const turn = strictObject({
   type: t.Literal("turn"),
   id: id("turn"),
   conversation_id: id("conversation"),
-  status: oneOf(["running", "completed", "truncated", "filtered", "stopped", "failed", "interrupted"]),
+  status: oneOf(["running", ...endStatuses]),
   model: text(),
   finish_reason: nullable(oneOf(["stop", "length", "content_filter"])),
   message: strictObject({ id: id("message"), content: text(), tokens: count() }),
@@ -90,12 +111,9 @@ const turn = strictObject({
     recallable: t.Boolean(),
   }),
   memories_used: t.Array(text()),
-  usage: strictObject({
-    prompt_tokens: count(),
-    completion_tokens: count(),
-    total_tokens: count(),
-    estimated: t.Boolean(),
-  }),
+  usage: strictObject(usage),
+  spent: strictObject(spent),
+  key_id: nullable(name()),
   error: error(),
   receipt: nullable(receipt),
   use_memory: t.Boolean(),
@@ -157,6 +175,45 @@ const documentPassages = strictObject({
   passages: t.Array(strictObject({ start: count(), end: count(), heading: text(), tokens: count() })),
 });
 
+const ledgerEntry = strictObject({
+  type: t.Literal("ledger_entry"),
+  kind: oneOf(["turn", "memory", "summary"]),
+  workspace_id: name(),
+  user_id: nullable(name()),
+  key_id: nullable(name()),
+  conversation_id: nullable(id("conversation")),
+  model: text(),
+  status: oneOf([...endStatuses]),
+  ...usage,
+  ...spent,
+  created_at: time(),
+});
+
+const limit = () => t.Optional(nullable(count()));
+
+const budget = strictObject({
+  type: t.Literal("budget"),
+  workspace_id: name(),
+  scope: oneOf([...budgetScopes]),
+  subject: name(),
+  limits: strictObject({
+    tokens_day: limit(),
+    tokens_month: limit(),
+    nano_usd_day: limit(),
+    nano_usd_month: limit(),
+  }),
+  created_at: time(),
+  updated_at: time(),
+});
+
+const budgetCounter = strictObject({
+  type: t.Literal("budget_counter"),
+  scope: text({ pattern: "^[A-Za-z0-9_-]{22}$" }),
+  period: text({ pattern: "^\\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\\d|3[01]))?$" }),
+  used_tokens: count(),
+  used_nano_usd: count(),
+});
+
 type SchemaOf<Type> = TSchema & { static: Extract<ArchiveRecord, { type: Type }> };
 
 /** The schema of each kind of record. */
@@ -169,4 +226,7 @@ export const recordSchemas: { [Type in ArchiveRecordType]: SchemaOf<Type> } = {
   document,
   document_text: documentText,
   document_passages: documentPassages,
+  ledger_entry: ledgerEntry,
+  budget,
+  budget_counter: budgetCounter,
 };

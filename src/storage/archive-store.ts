@@ -2,14 +2,17 @@
  * The part of the storage port that keeps the data: whole backups, records to move elsewhere, and their expiry.
  *
  * An archive is all that is kept and can't be made of the rest, record by record, each after those that it names. What
- * is derived (indexes, vectors, counts) and what belongs to this installation alone (secrets, idempotency keys, which
- * are worth nothing two days later) is no part of it. A new kind of record is added to `ArchiveRecord` here, to
- * `keeping/schema.ts`, and to what the adapters read and write, where its absence is then a fault of types.
+ * is derived (indexes, vectors, counts) and what belongs to this installation alone (secrets, API keys, whose hashes are
+ * such, what running turns have reserved, and idempotency keys, which are worth nothing two days later) is no part of
+ * it. A new kind of record is added to `ArchiveRecord` here, to `keeping/schema.ts`, and to what the adapters read and
+ * write, where its absence is then a fault of types.
  */
 import type { ErrorCode } from "../errors.ts";
+import type { BudgetRecord } from "./budget-store.ts";
 import type { DocumentStatus } from "./document-store.ts";
 import type { MemoryRecord, ProfileRecord, Summary } from "./memory-store.ts";
 import type { Citation, FinishReason, Metadata, Receipt, TurnStatus, Usage } from "./store.ts";
+import type { Spent } from "./usage-store.ts";
 
 export interface ArchivedWorkspace {
   type: "workspace";
@@ -40,7 +43,7 @@ export interface ArchivedConversation {
   last_active_ms: number;
 }
 
-/** A turn with both of its messages. One that ran at the time ends as interrupted where it is served. */
+/** A turn with both of its messages and its row of the ledger. One that ran at the time ends as interrupted where it is served. */
 export interface ArchivedTurn {
   type: "turn";
   id: string;
@@ -60,6 +63,9 @@ export interface ArchivedTurn {
   };
   memories_used: string[];
   usage: Usage;
+  spent: Spent;
+  /** The key that paid; null where nobody knows any more. */
+  key_id: string | null;
   error: { code: ErrorCode; message: string } | null;
   receipt: Receipt | null;
   use_memory: boolean;
@@ -115,6 +121,38 @@ export interface ArchivedPassages {
   passages: { start: number; end: number; heading: string; tokens: number }[];
 }
 
+/**
+ * A row of the ledger that is no turn's here: of a conversation that was deleted, of a user who was erased, or of a request
+ * in the background. It has no id: equal ones are counted, so that each of the file finds at most one that is there.
+ */
+export interface ArchivedEntry extends Spent, Usage {
+  type: "ledger_entry";
+  kind: "turn" | "memory" | "summary";
+  workspace_id: string;
+  /** Null where they were erased; nothing of them is left in it then. */
+  user_id: string | null;
+  key_id: string | null;
+  conversation_id: string | null;
+  model: string;
+  status: Exclude<TurnStatus, "running">;
+  created_at: number;
+}
+
+export interface ArchivedBudget extends BudgetRecord {
+  type: "budget";
+}
+
+/** What was spent of one's budgets in a day or a month. */
+export interface ArchivedCounter {
+  type: "budget_counter";
+  /** Stands for whose it is. */
+  scope: string;
+  /** 2026-11-24 or 2026-11. */
+  period: string;
+  used_tokens: number;
+  used_nano_usd: number;
+}
+
 export type ArchiveRecord =
   | ArchivedWorkspace
   | ArchivedUser
@@ -123,7 +161,10 @@ export type ArchiveRecord =
   | ArchivedMemory
   | ArchivedDocument
   | ArchivedText
-  | ArchivedPassages;
+  | ArchivedPassages
+  | ArchivedEntry
+  | ArchivedBudget
+  | ArchivedCounter;
 
 export type ArchiveRecordType = ArchiveRecord["type"];
 

@@ -1,4 +1,4 @@
-/** Exports and imports between real services: all comes back, byte by byte, and is found. */
+/** Exports and imports between real services: all comes back, byte by byte, is found, and adds up. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -10,8 +10,16 @@ import { ask, exported, keep, leftIn } from "../support/keeping.ts";
 import { addDocument, search, textOf } from "../support/library.ts";
 import { allMemories, untilRemembered } from "../support/memories.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
-import { type Service, serviceEnv, startService, temporaryDirectory, until } from "../support/service.ts";
+import {
+  type Service,
+  serviceEnv,
+  startService,
+  temporaryDirectory,
+  testModel,
+  until,
+} from "../support/service.ts";
 import { holdTurn, turnOf, untilEnded, wholeTurn } from "../support/turns.ts";
+import { awayFromMidnight, countedIn, sumOf, totalsIn, usageOf, writePrices } from "../support/usage.ts";
 import { untilEmbedded } from "../support/vectors.ts";
 
 setDefaultTimeout(60_000);
@@ -26,6 +34,10 @@ let lines: string;
 const file = join(directory, "export.jsonl");
 let running: Turn;
 let handbook: string;
+/** A conversation that was deleted: its row of the ledger is left. */
+let deleted: string;
+/** The ledger's sums when it was exported, by what they are grouped by. */
+let sums: Sums;
 
 interface Exported {
   type: string;
@@ -36,6 +48,21 @@ const recordsIn = (text: string): Exported[] =>
     .trimEnd()
     .split("\n")
     .map((line) => JSON.parse(line) as Exported);
+
+type Sums = Awaited<ReturnType<typeof sumsOf>>;
+
+/** Sums over all but the turn that runs: where it is imported, it ends. */
+async function sumsOf(service: Service) {
+  const by = async (group: string) => (await usageOf(service, `?group_by=${group}&limit=100`)).usage;
+  return {
+    conversations: (await by("conversation")).filter(({ group }) => group !== running.conversation_id),
+    users: (await by("user")).filter(({ group }) => group !== "bob"),
+  };
+}
+
+type BudgetState = { limit: number; used: number; reserved: number; remaining: number };
+const budgetOf = async (service: Service, user: string) =>
+  (await service.get<{ states: BudgetState[] }>(`/v1/budgets/users/${user}`)).body;
 
 /** A service with something of every kind. */
 async function fill(service: Service): Promise<void> {
@@ -63,6 +90,11 @@ async function fill(service: Service): Promise<void> {
   });
   await service.post(`/v1/turns/${stopped.turn.id}/stop`, {});
   await untilEnded(service, stopped.turn.id);
+  deleted = (await wholeTurn(service, model, ["Soon gone."], ada)).conversation_id;
+  await service.send("DELETE", `/v1/conversations/${deleted}`);
+  await wholeTurn(service, model, ["I forget you."], { user_id: "dora" });
+  await service.send("DELETE", "/v1/users/dora");
+  await service.send("PUT", "/v1/budgets/users/bob", { tokens_day: 1_000_000 });
   const bob = { user_id: "bob", title: "Bob's mountains" };
   const { body } = await service.post<Conversation>("/v1/conversations", bob);
   await wholeTurn(service, model, ["Hello, Bob."], { user_id: "bob", conversation_id: body.id });
@@ -97,9 +129,12 @@ async function fill(service: Service): Promise<void> {
 }
 
 beforeAll(async () => {
+  await awayFromMidnight();
   model = startModelServer();
-  source = await startService({ model });
+  const table = { [testModel]: { prompt: 0.25, completion: 2 } };
+  source = await startService({ model, env: { PARLEY_PRICES_FILE: await writePrices(directory, table) } });
   await fill(source);
+  sums = await sumsOf(source);
   lines = await exported(source.dataDir);
   writeFileSync(file, lines);
 });
@@ -115,8 +150,15 @@ describe("an export", () => {
     expect(records[0]).toEqual({ type: "parley.export", version: 1 });
     expect(records.at(-1)).toEqual({ type: "end", records: records.length - 2 });
     const count = (type: string): number => records.filter((record) => record.type === type).length;
-    const counts = ["workspace", "user", "conversation", "turn", "memory", "document"].map(count);
-    expect(counts).toEqual([1, 2, 4, 8, 4, 2]);
+    const counts = ["workspace", "user", "conversation", "turn", "memory", "document", "budget"].map(count);
+    expect(counts).toEqual([1, 2, 4, 8, 4, 2, 1]);
+    const left = records.filter(({ type, kind }) => type === "ledger_entry" && kind === "turn");
+    expect(left.map(({ user_id, conversation_id }) => [user_id, conversation_id])).toEqual([
+      ["ada", deleted],
+      [null, null],
+    ]);
+    // Of ada, bob, dora, the key and the workspace, each in a day and a month.
+    expect(count("budget_counter")).toBeGreaterThanOrEqual(10);
     const statuses = records.filter(({ type }) => type === "turn").map(({ status }) => status);
     const each = ["completed", "truncated", "filtered", "failed", "stopped", "running"];
     expect([...new Set(statuses)].toSorted()).toEqual(each.toSorted());
@@ -136,7 +178,12 @@ describe("an export", () => {
       expect(now).not.toContain(secret);
     }
     await source.send("DELETE", "/v1/users/carol");
-    expect(await exported(source.dataDir)).toBe(lines);
+    const after = await exported(source.dataDir);
+    expect(after).not.toContain('"carol"');
+    // What she took is counted under no name.
+    const kept = (text: string) =>
+      recordsIn(text).filter(({ type }) => !["ledger_entry", "budget_counter", "end"].includes(type));
+    expect(kept(after)).toEqual(kept(lines));
   });
 
   test("to a file is readable by its owner alone, and takes no other's place unless told to", async () => {
@@ -150,7 +197,8 @@ describe("an export", () => {
     expect(await Bun.file(path).text()).toBe("mine");
     rmSync(path);
     expect(await keep(source.dataDir, ["export", path])).toEqual({ exitCode: 0, stdout: "", stderr: "" });
-    expect([await Bun.file(path).text(), statSync(path).mode & 0o777]).toEqual([lines, 0o600]);
+    const now = await exported(source.dataDir);
+    expect([await Bun.file(path).text(), statSync(path).mode & 0o777]).toEqual([now, 0o600]);
     expect(leftIn(directory)).toEqual([]);
   });
 
@@ -165,7 +213,10 @@ describe("an export", () => {
     }
     const left = await exported(dataDir);
     const holds = (words: string[]): string[] => words.filter((word) => left.includes(word));
-    expect(holds(['"ada"', "de-CH", "Lena", "bees", "mountains", "Hello, Bob."])).toEqual([]);
+    expect(holds(['"ada"', "de-CH", "Lena", "bees", "mountains", "Hello, Bob.", deleted])).toEqual([]);
+    // What they took is in it, under no name: each turn is there once, in one way or the other.
+    const turns = recordsIn(left).filter(({ type, kind }) => type === "turn" || kind === "turn");
+    expect(turns).toHaveLength(10);
     expect(holds(['"bob"', "half of it", "handbook.md"])).toHaveLength(3);
   });
 
@@ -206,12 +257,24 @@ describe("an export", () => {
   });
 });
 
-/** The words of an index, in no order: rows are others. */
-const indexOf = (dataDir: string, table: string, columns: string): string[] =>
-  ask<Record<string, string>>(join(dataDir, "parley.db"), `select ${columns} from ${table}`)
-    .map((row) => JSON.stringify(row))
+/**
+ * The words of an index, in no order: rows are others.
+ * @param coded the columns whose words begin with a code, which is made of a row
+ */
+const indexOf = (dataDir: string, table: string, columns: string, coded: readonly string[]): string[] =>
+  ask<Record<string, string | number>>(join(dataDir, "parley.db"), `select ${columns} from ${table}`)
+    .map((row) =>
+      JSON.stringify(row, (column, value) => (coded.includes(column) ? withoutCodes(value) : value)),
+    )
     .filter((row) => row !== '{"words":""}')
     .toSorted();
+
+const withoutCodes = (words: string): string =>
+  words.replaceAll(/\S+/g, (word) => {
+    const digits = Number(word[0]);
+    if (!/^\d+$/.test(word.slice(0, 1 + digits))) throw new Error(`no code before ${word}`);
+    return word.slice(1 + digits);
+  });
 
 describe("an import", () => {
   test("into a new directory gives the same export, byte by byte, also a second time", async () => {
@@ -220,14 +283,14 @@ describe("an import", () => {
     expect(first).toEqual({
       exitCode: 0,
       stdout:
-        "imported: 2 users, 4 conversations with 8 turns, 4 memories, 2 documents; records that were there already: 0\n",
+        "imported: 2 users, 4 conversations with 8 turns, 4 memories, 2 documents, 2 ledger entries without a turn, 1 budgets; records that were there already: 0\n",
       stderr: "",
     });
     expect(await exported(dataDir)).toBe(lines);
     const again = await keep(dataDir, ["import", "-"], lines);
     expect([again.exitCode, again.stdout]).toEqual([
       0,
-      `imported: 0 users, 0 conversations with 0 turns, 0 memories, 0 documents; records that were there already: ${recordsIn(lines).length - 2}\n`,
+      `imported: 0 users, 0 conversations with 0 turns, 0 memories, 0 documents, 0 ledger entries without a turn, 0 budgets; records that were there already: ${recordsIn(lines).length - 2}\n`,
     ]);
     expect(await exported(dataDir)).toBe(lines);
   });
@@ -235,12 +298,13 @@ describe("an import", () => {
   test("makes the same indexes again, and all is served, found and gone on with", async () => {
     const dataDir = newDirectory();
     expect((await keep(dataDir, ["import", file])).exitCode).toBe(0);
-    for (const [table, columns] of [
-      ["message_index", "words, stems, scope <> '' as found"],
-      ["title_words", "words"],
-      ["passage_index", "heading, words, stems"],
+    for (const [table, columns, coded] of [
+      ["message_index", "words, terms, scope <> '' as found", ["terms"]],
+      ["title_words", "words", []],
+      ["passage_index", "heading, words, stems", ["heading", "words", "stems"]],
     ] as const) {
-      expect(indexOf(dataDir, table, columns)).toEqual(indexOf(source.dataDir, table, columns));
+      const [then, now] = [source.dataDir, dataDir].map((dir) => indexOf(dir, table, columns, coded));
+      expect(now).toEqual(then!);
     }
     await using service = await startService({ dataDir, env: { PARLEY_MEMORY: "on" } });
     const listed = await source.get<{ conversations: Conversation[] }>("/v1/conversations?limit=100");
@@ -277,6 +341,59 @@ describe("an import", () => {
     const asked = (message: string) => service.post<ChatResponse>("/v1/chat", { user_id: "ada", message });
     expect((await asked("What about Lena and the cello?")).body.response).toContain("cello");
     expect((await asked("What about the xylophone?")).body.response).not.toContain("Forget this secret");
+  });
+
+  test("brings the ledger, whose sums are those of before and of the turns, and the budgets, of which nothing is reserved", async () => {
+    const dataDir = newDirectory();
+    expect((await keep(dataDir, ["import", file])).exitCode).toBe(0);
+    expect(countedIn(source.dataDir).reserved_tokens).toBeGreaterThan(0);
+    expect(countedIn(dataDir)).toMatchObject({ reserved_tokens: 0, reserved_nano_usd: 0 });
+    await using service = await startService({ dataDir });
+    await untilEnded(service, running.id);
+    const left = [deleted, null];
+    const gone = sums.conversations.filter(({ group }) => left.includes(group));
+    expect(gone).toHaveLength(2);
+    expect(sums.conversations.every(({ cost_usd }) => Number(cost_usd) > 0)).toBe(true);
+    expect(await sumsOf(service)).toEqual(sums);
+    const { usage } = await turnOf(service, running.id);
+    const { ledger, turns, conversations } = totalsIn(dataDir);
+    expect(turns.turns).toBe(8);
+    expect(conversations).toBe(turns.total_tokens);
+    const sumOfGone = (member: "turns" | "prompt_tokens" | "completion_tokens" | "total_tokens"): number =>
+      gone.reduce((sum, row) => sum + row[member], 0);
+    for (const member of ["turns", "prompt_tokens", "completion_tokens", "total_tokens"] as const) {
+      expect([member, ledger[member]]).toEqual([member, turns[member] + sumOfGone(member)]);
+    }
+    // The turn that ran counts where it ended, and gives nothing back that was reserved elsewhere.
+    const [then, now] = await Promise.all([source, service].map((each) => budgetOf(each, "bob")));
+    const [state] = then!.states as [BudgetState];
+    const used = state.used + usage.total_tokens;
+    expect([state.used > 0, state.reserved > 0, usage.total_tokens > 0]).toEqual([true, true, true]);
+    expect(now).toEqual({
+      ...then!,
+      states: [{ ...state, reserved: 0, used, remaining: state.limit - used }],
+    });
+    await service.stop();
+    const before = await exported(dataDir);
+    expect((await keep(dataDir, ["import", file])).exitCode).toBe(0);
+    expect(await exported(dataDir)).toBe(before);
+  });
+
+  test("of a conversation that was deleted since counts it once", async () => {
+    const dataDir = newDirectory();
+    await keep(dataDir, ["import", file]);
+    await using service = await startService({ dataDir });
+    const { body } = await service.get<{ conversations: Conversation[] }>("/v1/conversations?user_id=ada");
+    const [{ id }] = body.conversations as [Conversation];
+    const then = await sumOf(service);
+    await service.send("DELETE", `/v1/conversations/${id}`);
+    const gone = "select id from conversations";
+    await until("it is gone", () => ask(join(dataDir, "parley.db"), gone).length === 3);
+    await service.stop();
+    const { stdout } = await keep(dataDir, ["import", file]);
+    expect(stdout).toStartWith("imported: 0 users, 1 conversations with 6 turns");
+    await service.restart();
+    expect(await sumOf(service)).toEqual(then);
   });
 
   test("leaves what is there as it is, and adds what isn't", async () => {

@@ -5,8 +5,11 @@ import { join } from "node:path";
 import { newId } from "../../src/ids.ts";
 import { importArchive } from "../../src/keeping/import.ts";
 import type {
+  ArchivedBudget,
   ArchivedConversation,
+  ArchivedCounter,
   ArchivedDocument,
+  ArchivedEntry,
   ArchivedMemory,
   ArchivedTurn,
   ArchivedUser,
@@ -68,6 +71,8 @@ const turn = (conversation_id: string, changes: Partial<ArchivedTurn> = {}): Arc
   reply: { id: newId("message"), content: "Hi!", tokens: 2, sources: [], citations: [], recallable: true },
   memories_used: [],
   usage: { prompt_tokens: 5, completion_tokens: 2, total_tokens: 7, estimated: false },
+  spent: { cached_tokens: 3, reasoning_tokens: 1, cost_nano_usd: 9, first_token_ms: 20, duration_ms: 40 },
+  key_id: "open",
   error: null,
   receipt: null,
   use_memory: true,
@@ -119,6 +124,48 @@ const document = (changes: Partial<ArchivedDocument> = {}): ArchivedDocument => 
   ...changes,
 });
 
+const entry = (changes: Partial<ArchivedEntry> = {}): ArchivedEntry => ({
+  type: "ledger_entry",
+  kind: "turn",
+  workspace_id: "default",
+  user_id: "ada",
+  key_id: null,
+  conversation_id: newId("conversation"),
+  model: "test-model",
+  status: "completed",
+  prompt_tokens: 5,
+  completion_tokens: 2,
+  total_tokens: 7,
+  estimated: false,
+  cached_tokens: 0,
+  reasoning_tokens: 0,
+  cost_nano_usd: null,
+  first_token_ms: null,
+  duration_ms: null,
+  created_at: 1_700_000_000,
+  ...changes,
+});
+
+const budget = (changes: Partial<ArchivedBudget> = {}): ArchivedBudget => ({
+  type: "budget",
+  workspace_id: "default",
+  scope: "user",
+  subject: "ada",
+  limits: { tokens_day: 1000, nano_usd_month: null },
+  created_at: 1_700_000_000,
+  updated_at: 1_700_000_000,
+  ...changes,
+});
+
+const counter = (changes: Partial<ArchivedCounter> = {}): ArchivedCounter => ({
+  type: "budget_counter",
+  scope: "a".repeat(22),
+  period: "2026-11",
+  used_tokens: 7,
+  used_nano_usd: 9,
+  ...changes,
+});
+
 const one = conversation();
 const first = turn(one.id);
 const book = document({ name: "handbook.txt" });
@@ -129,6 +176,9 @@ const good = [
   memory(),
   book,
   { type: "document_text", document_id: book.id, start: 0, text: "abc" },
+  entry(),
+  budget(),
+  counter(),
 ];
 
 const header = { type: "parley.export", version: 1 };
@@ -387,6 +437,96 @@ describe("a line is refused", () => {
       ],
       "line 4: a passage lies outside of the document's text",
     ],
+    [
+      "with more than a whole number holds",
+      [memory({ tokens: 1e300 })],
+      "line 2: memory.tokens must be at most 9007199254740991",
+    ],
+    [
+      "with a time beyond all time",
+      [memory({ created_at: 2 ** 53 })],
+      "line 2: memory.created_at must be at most 9007199254740991",
+    ],
+    [
+      "of a turn without what it took",
+      [other, { ...turned, spent: undefined }],
+      "line 3: turn.spent is required",
+    ],
+    [
+      "of a turn that earned something",
+      [other, turn(other.id, { spent: { ...turned.spent, cost_nano_usd: -1 } })],
+      "line 3: turn.spent.cost_nano_usd must be at least 0",
+    ],
+    [
+      "of a ledger entry of an unknown kind",
+      [{ ...entry(), kind: "gift" }],
+      "line 2: ledger_entry.kind must be one of: turn, memory, summary",
+    ],
+    [
+      "of a ledger entry that runs, which nobody would end",
+      [{ ...entry(), status: "running" }],
+      "line 2: ledger_entry.status must be one of: completed, ",
+    ],
+    [
+      "of a ledger entry that reserves",
+      [{ ...entry(), reserved_tokens: 5 }],
+      "line 2: ledger_entry.reserved_tokens is not a known property",
+    ],
+    [
+      "of a ledger entry whose user is unknown",
+      [entry({ user_id: "nobody" })],
+      "line 2: its user is neither in the file before it nor in the database",
+    ],
+    [
+      "of a ledger entry whose workspace is unknown",
+      [entry({ workspace_id: "other", user_id: null })],
+      "line 2: its workspace is neither in the file before it nor in the database",
+    ],
+    [
+      "of a budget whose workspace is unknown",
+      [budget({ workspace_id: "other" })],
+      "line 2: its workspace is neither in the file before it nor in the database",
+    ],
+    [
+      "of a budget of nobody",
+      [{ ...budget(), scope: "world" }],
+      "line 2: budget.scope must be one of: user, key, workspace",
+    ],
+    [
+      "of a budget with an unknown limit",
+      [{ ...budget(), limits: { euros_day: 1 } }],
+      "line 2: budget.limits.euros_day is not a known property",
+    ],
+    [
+      "of a budget with a limit below nothing",
+      [budget({ limits: { tokens_day: -1 } })],
+      "line 2: budget.limits.tokens_day must be at least 0",
+    ],
+    [
+      "of a budget that comes twice",
+      [budget({ subject: "eve" }), budget({ subject: "eve", limits: {} })],
+      "line 3: it was in the file before",
+    ],
+    [
+      "of a counter that reserves",
+      [{ ...counter(), reserved_tokens: 5 }],
+      "line 2: budget_counter.reserved_tokens is not a known property",
+    ],
+    [
+      "of a counter with a name for its scope",
+      [counter({ scope: "ada" })],
+      "line 2: budget_counter.scope has a form that is not allowed",
+    ],
+    [
+      "of a counter of no month",
+      [counter({ period: "2026-13" })],
+      "line 2: budget_counter.period has a form that is not allowed",
+    ],
+    [
+      "of a counter that comes twice",
+      [counter({ period: "2026-10" }), counter({ period: "2026-10" })],
+      "line 3: it was in the file before",
+    ],
   ];
   for (const [what, lines, fault] of cases) {
     test(what, () => expectFault(whole(lines), fault));
@@ -449,6 +589,44 @@ describe("faults", () => {
 
 test("nothing of all that was imported", async () => {
   expect(await exported(dataDir)).toBe(before);
+});
+
+test("equal entries of the ledger are as many as the file with most of them has", async () => {
+  const dir = join(directory, "equal");
+  const request = entry({ kind: "summary", duration_ms: 5 });
+  const nobodys = entry({ kind: "memory", user_id: null, conversation_id: null, cost_nano_usd: 0 });
+  const entriesAfter = async (lines: unknown[]) => {
+    writeFileSync(file, whole([user, ...lines]));
+    expect((await keep(dir, ["import", file])).exitCode).toBe(0);
+    return (await exported(dir))
+      .split("\n")
+      .filter((line) => line.startsWith('{"type":"ledger_entry"'))
+      .map((line) => JSON.parse(line) as ArchivedEntry);
+  };
+  const two = [request, request, nobodys];
+  expect(await entriesAfter(two)).toEqual(two);
+  expect(await entriesAfter(two)).toEqual(two);
+  const more = [nobodys, request, { ...request, first_token_ms: 0 }, request, request];
+  const all = [...two, more[2]!, request];
+  expect(await entriesAfter(more)).toEqual(all);
+  expect(await entriesAfter([request])).toEqual(all);
+});
+
+test("budgets and what was spent of them stay as they are where they are", async () => {
+  const dir = join(directory, "budgets");
+  const [mine, theirs] = [1, 2].map((amount) => [
+    budget({ limits: { tokens_day: amount } }),
+    counter({ used_tokens: amount }),
+  ]);
+  for (const lines of [mine!, [...theirs!, budget({ scope: "key", subject: "ada" })]]) {
+    writeFileSync(file, whole(lines));
+    expect((await keep(dir, ["import", file])).exitCode).toBe(0);
+  }
+  const records = (await exported(dir)).trimEnd().split("\n").slice(2, -1);
+  expect(records.map((line) => JSON.parse(line))).toEqual([
+    budget({ scope: "key", subject: "ada" }),
+    ...mine!,
+  ]);
 });
 
 test("what is whole goes in, whatever it says", async () => {

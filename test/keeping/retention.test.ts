@@ -75,6 +75,8 @@ test("conversations older than PARLEY_RETENTION_DAYS go, with all that hangs on 
   for (const [table, rows] of [
     ["messages", 2],
     ["turns", 1],
+    // The ledger forgets nothing.
+    ["usage", 10],
     ["message_vectors", 2],
     ["message_index", 2],
   ] as const) {

@@ -3,10 +3,12 @@ import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { cutWords } from "../../search/words.ts";
 import type { ArchivedConversation, ArchivedTurn } from "../archive-store.ts";
 import { type ArchiveContext, type Group, type Keepers, refused, unknownUser } from "./archive-context.ts";
+import type { LedgerKeepers } from "./archive-ledger.ts";
 import { indexedMessage } from "./indexed.ts";
 
 interface ConversationGroup extends Group {
   n: number;
+  workspace_id: string;
   user_n: number;
   messages: number;
   tokens: number;
@@ -16,7 +18,12 @@ interface ConversationGroup extends Group {
   covered: number;
 }
 
-export function createConversationKeepers(db: Database, { found, userOf, index }: ArchiveContext) {
+/** @param turnEntry makes a turn's row of the ledger */
+export function createConversationKeepers(
+  db: Database,
+  { found, userOf, index }: ArchiveContext,
+  turnEntry: LedgerKeepers["turnEntry"],
+) {
   const statement = (sql: string) => db.query<Record<string, string | number | null>, SQLQueryBindings>(sql);
   const findConversation = statement("select n from conversations where id = $id");
   const insertConversation = statement(`insert into conversations
@@ -35,10 +42,10 @@ export function createConversationKeepers(db: Database, { found, userOf, index }
   const insertTurn = statement(`insert into turns
     (n, id, user_message_n, status, model, finish_reason, memories_used, prompt_tokens, completion_tokens,
       total_tokens, usage_estimated, error_code, error_message, receipt, use_memory, to_remember, instance_id,
-      lease_until, created_at, ended_at)
+      lease_until, usage_n, created_at, ended_at)
     values ($n, $id, $user_message_n, $status, $model, $finish_reason, $memories_used, $prompt_tokens,
       $completion_tokens, $total_tokens, $estimated, $error_code, $error_message, $receipt, $use_memory, $to_remember,
-      'imported', 0, $created_at, $ended_at)`);
+      'imported', 0, $usage_n, $created_at, $ended_at)`);
   const indexMessage = statement(
     "insert into message_index (rowid, scope, words, terms) values ($n, $scope, $words, $terms)",
   );
@@ -53,7 +60,7 @@ export function createConversationKeepers(db: Database, { found, userOf, index }
     conversation({ type: _, title_given, metadata, summary, ...conversation }: ArchivedConversation) {
       const { id, workspace_id, user_id, title } = conversation;
       const known = found("conversations", findConversation.get({ id }));
-      const begun = { id, messages: 0, tokens: 0, running: null };
+      const begun = { id, workspace_id, messages: 0, tokens: 0, running: null };
       if (known === "known") group = { ...begun, isNew: false, n: 0, user_n: 0, covered: 0 };
       if (known !== null) return known;
       const user_n = userOf(workspace_id, user_id);
@@ -92,6 +99,7 @@ export function createConversationKeepers(db: Database, { found, userOf, index }
   function keepTurn(conversation: ConversationGroup, turn: ArchivedTurn): void {
     const { id, model, status, finish_reason, message, reply, usage, error, receipt, created_at, ended_at } =
       turn;
+    const { workspace_id, user_n } = conversation;
     const common = { conversation_n: conversation.n, turn_id: id, created_at };
     const question = insertMessage.get({
       ...common,
@@ -116,6 +124,18 @@ export function createConversationKeepers(db: Database, { found, userOf, index }
       citations: JSON.stringify(reply.citations),
     })!.n as number;
     const { prompt_tokens, completion_tokens, total_tokens, estimated } = usage;
+    const usage_n = turnEntry({
+      workspace_id,
+      user_n,
+      key_id: turn.key_id,
+      conversation_id: conversation.id,
+      model,
+      status,
+      ...usage,
+      ...turn.spent,
+      estimated: Number(estimated),
+      created_at,
+    });
     insertTurn.run({
       n,
       id,
@@ -133,6 +153,7 @@ export function createConversationKeepers(db: Database, { found, userOf, index }
       receipt: receipt && JSON.stringify(receipt),
       use_memory: Number(turn.use_memory),
       to_remember: Number(turn.to_remember),
+      usage_n,
       created_at,
       ended_at,
     });
@@ -142,9 +163,9 @@ export function createConversationKeepers(db: Database, { found, userOf, index }
       conversation.running = id;
       return;
     }
-    const user_n = turn.use_memory ? conversation.user_n : null;
-    addMessage(question, user_n, message.content);
-    addMessage(n, reply.recallable ? user_n : null, reply.content);
+    const recalledBy = turn.use_memory ? user_n : null;
+    addMessage(question, recalledBy, message.content);
+    addMessage(n, reply.recallable ? recalledBy : null, reply.content);
   }
 
   function addMessage(n: number, user_n: number | null, content: string): void {

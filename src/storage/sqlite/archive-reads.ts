@@ -2,8 +2,11 @@
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import type { ErrorCode } from "../../errors.ts";
 import type {
+  ArchivedBudget,
   ArchivedConversation,
+  ArchivedCounter,
   ArchivedDocument,
+  ArchivedEntry,
   ArchivedMemory,
   ArchivedTurn,
   ArchivedUser,
@@ -11,6 +14,7 @@ import type {
   ArchiveRecord,
 } from "../archive-store.ts";
 import type { MemoryRecord, ProfileRecord } from "../memory-store.ts";
+import type { Spent } from "../usage-store.ts";
 import { memoryColumns, profileColumns } from "./memory-reads.ts";
 import { list, type TurnRow } from "./rows.ts";
 
@@ -18,7 +22,8 @@ import { list, type TurnRow } from "./rows.ts";
 const passagesPerRecord = 96;
 
 interface ArchivedTurnRow
-  extends Omit<TurnRow, "conversation_id" | "user_message_id" | "message_id" | "instance_id"> {
+  extends Omit<TurnRow, "conversation_id" | "user_message_id" | "message_id" | "instance_id">,
+    Spent {
   message_id: string;
   message_content: string;
   message_tokens: number;
@@ -28,6 +33,7 @@ interface ArchivedTurnRow
   use_memory: number;
   to_remember: number;
   receipt: string | null;
+  key_id: string | null;
 }
 
 interface DocumentRow extends Omit<ArchivedDocument, "type" | "revision"> {
@@ -47,7 +53,8 @@ interface DocumentRow extends Omit<ArchivedDocument, "type" | "revision"> {
 
 /** All records that a database holds, each after those that it names. Who is being erased isn't among them. */
 export function* archiveRecords(db: Database): Generator<ArchiveRecord, void, void> {
-  for (const read of [workspaces, users, conversations, memories, documents]) yield* read(db);
+  const reads = [workspaces, users, conversations, memories, documents, ledger, budgets, counters];
+  for (const read of reads) yield* read(db);
 }
 
 /** How many documents have neither a text nor a failure yet. */
@@ -96,8 +103,10 @@ function* conversations(db: Database): Generator<ArchivedConversation | Archived
       m.id as reply_id, m.content, m.tokens as reply_tokens, m.sources, m.citations,
       coalesce(i.scope, '') <> '' as recallable, t.memories_used, t.prompt_tokens, t.completion_tokens,
       t.total_tokens, t.usage_estimated, t.error_code, t.error_message, t.receipt, t.use_memory, t.to_remember,
-      t.created_at, t.ended_at
+      l.key_id, coalesce(l.cached_tokens, 0) as cached_tokens, coalesce(l.reasoning_tokens, 0) as reasoning_tokens,
+      l.cost_nano_usd, l.first_token_ms, l.duration_ms, t.created_at, t.ended_at
     from messages m join turns t on t.n = m.n join messages q on q.n = t.user_message_n
+      left join usage l on l.n = t.usage_n
       left join message_index i on i.rowid = m.n
     where m.conversation_n = $n and m.role = 'assistant' order by m.seq`);
   for (const row of rows.iterate()) {
@@ -141,6 +150,14 @@ const toTurn = (conversation_id: string, row: ArchivedTurnRow): ArchivedTurn => 
     total_tokens: row.total_tokens,
     estimated: row.usage_estimated === 1,
   },
+  spent: {
+    cached_tokens: row.cached_tokens,
+    reasoning_tokens: row.reasoning_tokens,
+    cost_nano_usd: row.cost_nano_usd,
+    first_token_ms: row.first_token_ms,
+    duration_ms: row.duration_ms,
+  },
+  key_id: row.key_id,
   error: errorOf(row.error_code, row.error_message),
   receipt: row.receipt === null ? null : JSON.parse(row.receipt),
   use_memory: row.use_memory === 1,
@@ -213,3 +230,39 @@ const toDocument = (row: DocumentRow): ArchivedDocument => ({
     ended_at: row.ended_at,
   },
 });
+
+/** What is no turn's that is in the archive. Of who is being erased it says as much as it will when they are. */
+function* ledger(db: Database): Generator<ArchivedEntry> {
+  const rows = db.query<Omit<ArchivedEntry, "type" | "estimated"> & { estimated: number }, []>(
+    `select l.kind, l.workspace_id, u.user_id,
+      case when u.user_id is null and l.key_id like 'token:%' then null else l.key_id end as key_id,
+      case when u.user_id is null then null else l.conversation_id end as conversation_id, l.model,
+      case l.status when 'running' then 'interrupted' else l.status end as status, l.prompt_tokens,
+      l.completion_tokens, l.total_tokens, l.estimated, l.cached_tokens, l.reasoning_tokens, l.cost_nano_usd,
+      l.first_token_ms, l.duration_ms, l.created_at
+    from usage l left join users u on u.n = l.user_n
+    where l.n not in (
+      select t.usage_n from turns t join messages m on m.n = t.n join conversations c on c.n = m.conversation_n
+        join users o on o.n = c.user_n
+      where c.deleted = 0 and o.user_id is not null and t.usage_n is not null)
+    order by l.n`,
+  );
+  for (const row of rows.iterate()) yield { type: "ledger_entry", ...row, estimated: row.estimated === 1 };
+}
+
+function* budgets(db: Database): Generator<ArchivedBudget> {
+  const rows = db.query<Omit<ArchivedBudget, "type" | "limits"> & { limits: string }, []>(
+    `select workspace_id, scope, subject, limits, created_at, updated_at from budgets
+     order by workspace_id, scope, subject`,
+  );
+  for (const row of rows.iterate()) yield { type: "budget", ...row, limits: JSON.parse(row.limits) };
+}
+
+/** Without what running turns have reserved: where it is imported, none of them runs. */
+function* counters(db: Database): Generator<ArchivedCounter> {
+  const rows = db.query<Omit<ArchivedCounter, "type">, []>(
+    `select scope, period, used_tokens, used_nano_usd from budget_counters
+     where used_tokens > 0 or used_nano_usd > 0 order by scope, period`,
+  );
+  for (const row of rows.iterate()) yield { type: "budget_counter", ...row };
+}

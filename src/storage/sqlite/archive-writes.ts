@@ -21,6 +21,7 @@ import {
 } from "./archive-context.ts";
 import { createConversationKeepers } from "./archive-conversations.ts";
 import { createDocumentKeepers } from "./archive-documents.ts";
+import { createLedgerKeepers } from "./archive-ledger.ts";
 
 /** FTS5 is given so many rows at once: between other statements it writes out all that it holds. */
 const indexedAtOnce = 512;
@@ -73,12 +74,14 @@ export function createArchiveWrites(db: Database) {
       if (toIndex.length >= indexedAtOnce) writeIndexes();
     },
   };
-  const conversations = createConversationKeepers(db, context);
+  const ledger = createLedgerKeepers(db, context);
+  const conversations = createConversationKeepers(db, context, ledger.turnEntry);
   const documents = createDocumentKeepers(db, context);
 
   const keepers: Keepers<ArchiveRecordType> = {
     ...conversations.keepers,
     ...documents.keepers,
+    ...ledger.keepers,
 
     workspace({ type: _, ...workspace }: ArchivedWorkspace) {
       const { id } = workspace;
