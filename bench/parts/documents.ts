@@ -67,7 +67,7 @@ export const searching: Part = {
     for (const passages of counts) {
       const directory = bench.directory();
       const startedAt = performance.now();
-      await bench.run("fill-context.ts", join(directory, "data"), "0", String(passages));
+      await bench.run("fill-context.ts", join(directory, "data"), String(passages));
       bench.note(`${passages} passages in ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
       const service = await bench.service({ directory });
       const { p50, p99 } = await searchTimes(service);
