@@ -22,6 +22,7 @@ import type { Extractor, ReadDocument } from "./extractor.ts";
 /** What one commit takes: large enough to be fast, small enough not to hold up a turn's. */
 const passagesPerCall = 96;
 const partChars = 32 * 1024;
+const partsPerCall = 8;
 /** Commits that are on their way for one document: the next is ready when one is done. */
 const stepsUnderWay = 3;
 /** Documents that nobody waits for and that are processed at once; the others' uploads wait on the disk. */
@@ -236,12 +237,16 @@ interface Step {
 
 /** What is stored of a document, in steps: first its text, then its passages. */
 function* stepsOf({ text, passages }: ReadDocument): Generator<Step> {
-  const total = text.length / partChars + passages.length / passagesPerCall || 1;
+  const total = text.length / partChars / partsPerCall + passages.length / passagesPerCall || 1;
   let done = 0;
   for (let start = 0; start < text.length; ) {
-    const end = partEnd(text, start);
-    yield { parts: [{ start, text: text.slice(start, end) }], passages: [], progress: done++ / total };
-    start = end;
+    const parts: TextPart[] = [];
+    while (start < text.length && parts.length < partsPerCall) {
+      const end = partEnd(text, start);
+      parts.push({ start, text: text.slice(start, end) });
+      start = end;
+    }
+    yield { parts, passages: [], progress: Math.min(1, done++ / total) };
   }
   for (let at = 0; at < passages.length; at += passagesPerCall) {
     const some = passages.slice(at, at + passagesPerCall).map(

@@ -94,9 +94,10 @@ export class WorkerClient<Ops extends Operations> {
     });
   }
 
-  /** Sends what is queued, or gathers more for as long as the last batch is too recent. */
+  /** Sends what is queued, or gathers more for as long as the last batch is too recent; for what nobody waits for nothing is gathered. */
   #sendSoon(): void {
-    const waitMs = this.#queue.length >= batchMax ? 0 : this.#sentMs + this.batchEveryMs - performance.now();
+    const gathers = this.#queue.length > 0 && this.#queue.length < batchMax;
+    const waitMs = gathers ? this.#sentMs + this.batchEveryMs - performance.now() : 0;
     if (waitMs > 0) {
       this.#gathering ??= setTimeout(() => this.#send(), waitMs);
     } else {
