@@ -353,6 +353,19 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         expect(found).not.toContain("On Tuesday then.");
       });
 
+      test("finds what holds all that is asked among many that hold a part of it", async () => {
+        const user_id = "talker";
+        await turn({ user_id, message: "The walrus plays the trombone." }, { response: "-" });
+        await Promise.all(
+          Array.from({ length: 100 }, (_, index) => {
+            const part = index % 2 === 0 ? "walrus" : "trombone";
+            return turn({ user_id, message: `A ${part} again, number ${index}` }, { response: "-" });
+          }),
+        );
+        const [best] = await ask(user_id, "walrus trombone");
+        expect(best).toBe("The walrus plays the trombone.");
+      });
+
       test("finds nothing of other users, nor of the user in another workspace", async () => {
         await turn({ user_id: "keeper", message: "The password is xylophone." });
         expect(await ask("eve", "password xylophone")).toEqual([]);
