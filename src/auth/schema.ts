@@ -2,14 +2,13 @@
 import { type Static, t } from "elysia";
 import { userId } from "../chat/schema.ts";
 import { exampleIds } from "../http/docs.ts";
+import { pageEnd, pageQuery } from "../http/paging.ts";
 import {
   id,
   idParam,
   integer,
   nullable,
   oneOf,
-  queryCursor,
-  queryInteger,
   strictObject,
   text,
   textOfForm,
@@ -86,20 +85,13 @@ export const keyParams = strictObject({
 });
 
 export const keysQuery = strictObject({
-  limit: queryInteger({
-    minimum: 1,
-    maximum: 100,
-    default: 20,
-    description: "How many at most, 1 to 100; 20 if left out.",
-  }),
-  after: queryCursor(keyCursor, "The `next_after` of the page before."),
+  ...pageQuery(keyCursor),
 });
 
 export const keyPage = strictObject(
   {
     keys: t.Array(key, { description: "Newest first, those too that don't work any more." }),
-    has_more: t.Boolean({ description: "Whether there is another page." }),
-    next_after: nullable(t.String(), { description: "The cursor of the next page; null on the last one." }),
+    ...pageEnd(),
   },
   { title: "KeyPage" },
 );

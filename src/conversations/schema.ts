@@ -2,6 +2,7 @@
 import { type Static, t } from "elysia";
 import { messageRecord, userId } from "../chat/schema.ts";
 import { exampleIds } from "../http/docs.ts";
+import { hasMore, pageEnd, pageLimit, pageQuery } from "../http/paging.ts";
 import {
   id,
   idParam,
@@ -9,7 +10,6 @@ import {
   metadata,
   nullable,
   queryCursor,
-  queryInteger,
   strictObject,
   text,
   time,
@@ -66,36 +66,24 @@ export const conversationParams = strictObject({
   id: idParam({ description: "The conversation.", examples: [exampleIds.conversation] }),
 });
 
-const limit = () =>
-  queryInteger({
-    minimum: 1,
-    maximum: 100,
-    default: 20,
-    description: "How many at most, 1 to 100; 20 if left out.",
-  });
-
 export const conversationsQuery = strictObject({
   user_id: t.Optional(userId()),
-  limit: limit(),
-  after: queryCursor(conversationCursor, "The `next_after` of the page before."),
+  ...pageQuery(conversationCursor),
   q: t.Optional(
     text({ maxLength: 500, description: "Words to find in titles and messages, the last one as a prefix." }),
   ),
 });
 
-const hasMore = () => t.Boolean({ description: "Whether there is another page." });
-
 export const conversationPage = strictObject(
   {
     conversations: t.Array(conversation),
-    has_more: hasMore(),
-    next_after: nullable(t.String(), { description: "The cursor of the next page; null on the last one." }),
+    ...pageEnd(),
   },
   { title: "ConversationPage" },
 );
 
 export const messagesQuery = strictObject({
-  limit: limit(),
+  limit: pageLimit(),
   before: queryCursor(messageCursor, "The `next_before` of the page before."),
 });
 

@@ -3,18 +3,8 @@ import { type Static, t } from "elysia";
 import { userId } from "../chat/schema.ts";
 import { errorCodes } from "../errors.ts";
 import { exampleIds } from "../http/docs.ts";
-import {
-  id,
-  idParam,
-  integer,
-  metadata,
-  nullable,
-  queryCursor,
-  queryInteger,
-  strictObject,
-  text,
-  time,
-} from "../http/strict.ts";
+import { pageEnd, pageQuery } from "../http/paging.ts";
+import { id, idParam, integer, metadata, nullable, strictObject, text, time } from "../http/strict.ts";
 import { documentCursor } from "./cursors.ts";
 
 export const defaultCollection = "default";
@@ -126,20 +116,13 @@ export const documentParams = strictObject({
 export const documentsQuery = strictObject({
   collection: t.Optional(text({ maxLength: 200, description: "Only those of this collection." })),
   user_id: t.Optional(userId()),
-  limit: queryInteger({
-    minimum: 1,
-    maximum: 100,
-    default: 20,
-    description: "How many at most, 1 to 100; 20 if left out.",
-  }),
-  after: queryCursor(documentCursor, "The `next_after` of the page before."),
+  ...pageQuery(documentCursor),
 });
 
 export const documentPage = strictObject(
   {
     documents: t.Array(document, { description: "Last changed first." }),
-    has_more: t.Boolean({ description: "Whether there is another page." }),
-    next_after: nullable(t.String(), { description: "The cursor of the next page; null on the last one." }),
+    ...pageEnd(),
   },
   { title: "DocumentPage" },
 );

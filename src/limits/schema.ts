@@ -1,16 +1,7 @@
 /** What the budget routes take and give. */
 import { type Static, t } from "elysia";
-import {
-  idParam,
-  integer,
-  nullable,
-  oneOf,
-  queryCursor,
-  queryInteger,
-  strictObject,
-  textOfForm,
-  time,
-} from "../http/strict.ts";
+import { pageEnd, pageQuery } from "../http/paging.ts";
+import { idParam, integer, nullable, oneOf, strictObject, textOfForm, time } from "../http/strict.ts";
 import { budgetScopes } from "../storage/budget-store.ts";
 import { usd } from "../usage/schema.ts";
 import { budgetCursor } from "./cursors.ts";
@@ -105,20 +96,13 @@ export const budget = strictObject(
 export type BudgetView = Static<typeof budget>;
 
 export const budgetsQuery = strictObject({
-  limit: queryInteger({
-    minimum: 1,
-    maximum: 100,
-    default: 20,
-    description: "How many at most, 1 to 100; 20 if left out.",
-  }),
-  after: queryCursor(budgetCursor, "The `next_after` of the page before."),
+  ...pageQuery(budgetCursor),
 });
 
 export const budgetPage = strictObject(
   {
     budgets: t.Array(budget, { description: "Those that were set, by scope and id." }),
-    has_more: t.Boolean({ description: "Whether there is another page." }),
-    next_after: nullable(t.String(), { description: "The cursor of the next page; null on the last one." }),
+    ...pageEnd(),
   },
   { title: "BudgetPage" },
 );

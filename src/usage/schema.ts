@@ -2,6 +2,7 @@
 import { type Static, t } from "elysia";
 import { userId } from "../chat/schema.ts";
 import { exampleIds } from "../http/docs.ts";
+import { pageEnd } from "../http/paging.ts";
 import {
   integer,
   nullable,
@@ -99,8 +100,7 @@ export const usagePage = strictObject(
     usage: t.Array(usageSums, {
       description: "Days, models and keys in their order, users in the order in which they came.",
     }),
-    has_more: t.Boolean({ description: "Whether there is another page." }),
-    next_after: nullable(t.String(), { description: "The cursor of the next page; null on the last one." }),
+    ...pageEnd(),
   },
   { title: "UsagePage" },
 );

@@ -4,6 +4,7 @@ import { messageRecord, userId } from "../chat/schema.ts";
 import { conversationProperties } from "../conversations/schema.ts";
 import { document } from "../documents/schema.ts";
 import { exampleIds } from "../http/docs.ts";
+import { pageEnd, pageQuery } from "../http/paging.ts";
 import {
   id,
   idParam,
@@ -11,8 +12,6 @@ import {
   metadata,
   nullable,
   oneOf,
-  queryCursor,
-  queryInteger,
   strictObject,
   text,
   textOfForm,
@@ -156,20 +155,13 @@ export const memoryParams = strictObject({
 });
 
 export const memoriesQuery = strictObject({
-  limit: queryInteger({
-    minimum: 1,
-    maximum: 100,
-    default: 20,
-    description: "How many at most, 1 to 100; 20 if left out.",
-  }),
-  after: queryCursor(memoryCursor, "The `next_after` of the page before."),
+  ...pageQuery(memoryCursor),
 });
 
 export const memoryPage = strictObject(
   {
     memories: t.Array(memory, { description: "Newest first." }),
-    has_more: t.Boolean({ description: "Whether there is another page." }),
-    next_after: nullable(t.String(), { description: "The cursor of the next page; null on the last one." }),
+    ...pageEnd(),
   },
   { title: "MemoryPage" },
 );
