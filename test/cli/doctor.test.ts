@@ -1,38 +1,22 @@
 /** parley doctor: each thing that can be wrong is made wrong, and has to be named with what to do about it. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  chownSync,
-  closeSync,
-  existsSync,
-  openSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { chownSync, closeSync, existsSync, openSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { Finding } from "../../src/cli/doctor/finding.ts";
 import { examineFileSystem } from "../../src/cli/doctor/machine.ts";
 import { version } from "../../src/version.ts";
+import { directoriesOfFile } from "../support/directories.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { programPath, skipsWithout } from "../support/needs.ts";
 import { type Nginx, skipsNginx, startNginx } from "../support/nginx.ts";
-import { runParley, type Service, startService, temporaryDirectory, testMsMax } from "../support/service.ts";
+import { runParley, type Service, startService, testMsMax } from "../support/service.ts";
 import { skipsSmallDisk, smallDisk } from "../support/small-disk.ts";
 
 setDefaultTimeout(testMsMax);
 
-const directories: string[] = [];
-const newDirectory = (): string => {
-  const directory = temporaryDirectory();
-  directories.push(directory);
-  return directory;
-};
-afterAll(() => {
-  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
-});
+const newDirectory = directoriesOfFile();
 
 interface Examination {
   exitCode: number;

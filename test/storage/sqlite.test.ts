@@ -2,7 +2,7 @@
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "../../src/errors.ts";
 import { newId } from "../../src/ids.ts";
@@ -21,26 +21,12 @@ import { noSpending, type StoreUnderTest } from "../contracts/records.ts";
 import { describeRetention } from "../contracts/retention.ts";
 import { describeStore } from "../contracts/store.ts";
 import { describeUsageStore } from "../contracts/usage-store.ts";
-import {
-  runParley,
-  serviceEnv,
-  startService,
-  temporaryDirectory,
-  testMsMax,
-  until,
-} from "../support/service.ts";
+import { directoriesOfFile } from "../support/directories.ts";
+import { runParley, serviceEnv, startService, testMsMax, until } from "../support/service.ts";
 
 setDefaultTimeout(testMsMax);
 
-const directories: string[] = [];
-const newDirectory = (): string => {
-  const directory = temporaryDirectory();
-  directories.push(directory);
-  return directory;
-};
-afterAll(() => {
-  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
-});
+const newDirectory = directoriesOfFile();
 
 const scope: Scope = { workspace_id: "default", user_id: null };
 const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8);

@@ -13,7 +13,7 @@ const rowsMax = 400;
 const combinedMax = 5;
 /** Rows that are enough to choose from. */
 const enough = 100;
-/** Rows that are ranked by their words, where there are more: those that hold the most telling terms. */
+/** So many rows, those that hold the most telling terms, are candidates where few are to be found. */
 const candidatesMin = 60;
 /** Looser combinations are tried for so long: each goes through long lists. */
 const relaxMsMax = 25;
