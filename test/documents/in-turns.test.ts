@@ -91,6 +91,15 @@ test("the stream tells the sources before the first token, on resume too, withou
   }
 });
 
+test("the first document of all is cited by the next turn", async () => {
+  await using own = await startService({ model });
+  expect((await wholeTurn(own, model, ["I don't know."], { message: question })).sources).toEqual([]);
+  await addDocument(own, { name: "handbook.md", text: handbook });
+  expect((await wholeTurn(own, model, ["37 months."], { message: question })).sources).toEqual([
+    "handbook.md",
+  ]);
+});
+
 test("where nothing bears on the message, nothing is cited", async () => {
   for (const message of [
     "What is the capital of Mongolia?",

@@ -129,6 +129,17 @@ describe("a turn that a budget limits", () => {
     expect(await told({})).toBeUndefined();
   });
 
+  test("is limited from when a first budget is set, until the last one is deleted", async () => {
+    await using service = await startService({ model });
+    const chat = async (): Promise<number> => (await service.post("/v1/chat", small)).status;
+    expect(await chat()).toBe(200);
+    await service.send("PUT", "/v1/budgets/users/ada", { tokens_day: 0 });
+    expect(await chat()).toBe(429);
+    await service.send("DELETE", "/v1/budgets/users/ada");
+    const answer = await service.post("/v1/chat", small);
+    expect([answer.status, answer.headers.get("ratelimit")]).toEqual([200, null]);
+  });
+
   test("is limited by dollars, and refused where its model has no price", async () => {
     const env = { PARLEY_BUDGETS: "key 0.005 usd/month", PARLEY_PRICES_FILE: prices };
     await using service = await startService({ model, env });
