@@ -176,7 +176,7 @@ class ParleyMessages extends Opened implements MessageRetriever {
         title: "bench",
         metadata: null,
         instance_id: "bench",
-        lease_until: 0,
+        lease_seconds: 60,
         use_memory: true,
         idempotency: null,
         key_id: "bench",
@@ -187,7 +187,7 @@ class ParleyMessages extends Opened implements MessageRetriever {
       conversation_id = turn.conversation_id;
       this.#ids.set(turn.user_message_id, asked.id);
       if (reply) this.#ids.set(turn.message_id, reply.id);
-      await store.endTurn(turn.id, "bench", endOf(reply), asked.at * 1000);
+      await store.endTurn(turn.id, "bench", endOf(asked, reply), asked.at * 1000);
     }
   }
 
@@ -207,7 +207,8 @@ class ParleyMessages extends Opened implements MessageRetriever {
   }
 }
 
-const endOf = (reply: Message | undefined): TurnEnd => ({
+const endOf = (asked: Message, reply: Message | undefined): TurnEnd => ({
+  message: asked.content,
   status: "completed",
   response: reply?.content ?? "",
   finish_reason: "stop",

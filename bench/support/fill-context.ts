@@ -41,7 +41,7 @@ function insertTurn(user_id: string, conversation_id: string | null, index: numb
       title: "bench",
       metadata: null,
       instance_id: "bench",
-      lease_until: 0,
+      lease_seconds: 60,
       use_memory: true,
       idempotency: null,
       key_id: "bench",
@@ -53,6 +53,7 @@ function insertTurn(user_id: string, conversation_id: string | null, index: numb
     turn_id,
     "bench",
     {
+      message,
       status: "completed",
       response: `${sentence(index * 2 + 1, 40)}.`,
       finish_reason: "stop",

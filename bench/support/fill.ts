@@ -45,7 +45,7 @@ function insert(index: number): void {
     title: message.slice(0, 40),
     metadata: null,
     instance_id: "bench",
-    lease_until: 0,
+    lease_seconds: 60,
     use_memory: true,
     idempotency: null,
     key_id: "bench",
@@ -56,6 +56,7 @@ function insert(index: number): void {
     turn_id,
     "bench",
     {
+      message,
       status: "completed",
       response: `${sentence(index * 2 + 1, 16)}.`,
       finish_reason: "stop",

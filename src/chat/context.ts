@@ -10,12 +10,7 @@ import { profileFacts, rankMemories } from "../memory/relevance.ts";
 import type { Grounding, PromptMessage } from "../models/model.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { FoundPassage } from "../storage/document-store.ts";
-import type {
-  ConversationContext,
-  MemoryRecord,
-  ProfileRecord,
-  RecalledMessage,
-} from "../storage/memory-store.ts";
+import type { ConversationContext, PromptSources, RecalledMessage } from "../storage/memory-store.ts";
 import type { Citation, Receipt, ReceiptEntry, Store } from "../storage/store.ts";
 import type { NearMemory } from "../storage/vector-store.ts";
 import type { Questions } from "../vectors/questions.ts";
@@ -79,11 +74,12 @@ export interface TurnContext {
 export async function buildContext(turn: TurnInput, services: ContextServices): Promise<TurnContext> {
   const { systemPrompt, limits } = services;
   const now = Math.floor(Date.now() / 1000);
-  const conversation = await conversationOf(turn, services);
-  const found = await findFor(turn, conversation, now, services);
+  const sources = await sourcesOf(turn, services);
+  const { conversation, profile } = sources;
+  const found = await findFor(turn, sources, now, services);
 
   const memories = fill(
-    rankMemories(turn.message, found.memories, found.near),
+    rankMemories(turn.message, sources.memories, found.near),
     limits.memoryTokens,
     ({ memory: { id, tokens }, score }) => ({ section: "memories", id, tokens, score }),
   );
@@ -100,7 +96,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
 
   const window = conversation.window.filter(({ content }) => content !== "");
   const summary = summaryOf(conversation, limits.summaryTokens);
-  const profileText = found.profile === null ? "" : profileLines(found.profile).join("\n");
+  const profileText = profile === null ? "" : profileLines(profile).join("\n");
   const withHeading = (section: TextSection, tokens: number): number =>
     tokens === 0 ? 0 : tokens + tokensOfHeading(section);
   const tokens: Receipt["tokens"] = {
@@ -115,7 +111,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
   };
 
   const grounding: Grounding = {
-    profileFacts: found.profile === null ? [] : profileFacts(turn.message, found.profile),
+    profileFacts: profile === null ? [] : profileFacts(turn.message, profile),
     memories: memories.chosen.map(({ memory: { text, created_at }, coverage }) => ({
       text,
       created_at,
@@ -139,7 +135,7 @@ export async function buildContext(turn: TurnInput, services: ContextServices): 
     messages: renderPrompt({
       ...grounding,
       system: systemPrompt.text,
-      profile: found.profile,
+      profile: profile,
       summary: summary.text,
       window: window.map(({ role, content }) => ({ role, content })),
       message: turn.message,
@@ -184,24 +180,20 @@ function urgencyOf(
   return between.length > 0 || isFull || isLong ? "soon" : null;
 }
 
-const emptyConversation: ConversationContext = {
-  summary: { text: "", tokens: 0, through_seq: 0 },
-  window: [],
-  between: [],
-};
-
-async function conversationOf(
-  { workspace_id, user_id, conversation_id, seq, message_tokens }: TurnInput,
+const sourcesOf = (
+  { workspace_id, user_id, conversation_id, seq, message_tokens, use_memory }: TurnInput,
   { store, limits }: ContextServices,
-): Promise<ConversationContext> {
-  if (seq === 1) return emptyConversation;
-  const user = { workspace_id, user_id };
-  return await store.conversationContext(user, conversation_id, seq, limits.windowTokens - message_tokens);
-}
+): Promise<PromptSources> =>
+  store.promptSources({
+    workspace_id,
+    user_id,
+    conversation_id,
+    before_seq: seq,
+    tokens_max: limits.windowTokens - message_tokens,
+    use_memory,
+  });
 
 interface Found {
-  profile: ProfileRecord | null;
-  memories: MemoryRecord[];
   /** Memories by the question's vector; null where it has none. */
   near: NearMemory[] | null;
   recalled: RecalledMessage[];
@@ -211,18 +203,18 @@ interface Found {
 }
 
 /**
- * Looks everything up at once. Only what can hold something is searched, since most turns of a service find nothing; only
+ * Searches everything at once. Only what can hold something is searched, since most turns of a service find nothing; only
  * then does the question get a vector, one for all searches.
  */
 async function findFor(
   turn: TurnInput,
-  { window, between }: ConversationContext,
+  { conversation: { window, between }, memories, has_older, has_passages }: PromptSources,
   now: number,
   { store, log, questions }: ContextServices,
 ): Promise<Found> {
-  const { workspace_id, user_id, conversation_id, message, use_memory, collections } = turn;
+  const { workspace_id, user_id, conversation_id, message, collections } = turn;
   const user = { workspace_id, user_id };
-  const shown_from_seq = (between[0] ?? window[0])?.seq ?? turn.seq;
+  const searchesPassages = has_passages && collections?.length !== 0;
   const orElse = async <T>(what: string, otherwise: T, search: () => Promise<T>): Promise<T> => {
     try {
       return await search();
@@ -231,41 +223,27 @@ async function findFor(
       return otherwise;
     }
   };
-  const [profile, memories, hasOlder, hasPassages] = await Promise.all([
-    store.profile(user),
-    use_memory ? store.heldMemories(user) : [],
-    orElse(
-      "recall",
-      false,
-      async () => use_memory && (await store.hasOlderMessages(user, conversation_id, shown_from_seq)),
-    ),
-    orElse(
-      "passages",
-      false,
-      async () => collections?.length !== 0 && (await store.hasPassages(workspace_id)),
-    ),
-  ]);
-  const searches = memories.length > 0 || hasOlder || hasPassages;
+  const searches = memories.length > 0 || has_older || searchesPassages;
   const vector = searches && questions !== null ? await questions.vectorOf(message) : null;
   const [near, recalled, passages] = await Promise.all([
     orElse("nearness of memories", null, async () =>
       vector === null || memories.length === 0 ? null : await store.nearMemories(user, vector),
     ),
     orElse("recall", [], async () =>
-      hasOlder
+      has_older
         ? await store.recall({
             ...user,
             q: message,
             vector,
             conversation_id,
-            shown_from_seq,
+            shown_from_seq: (between[0] ?? window[0])?.seq ?? turn.seq,
             limit: recalledMax,
             now,
           })
         : [],
     ),
     orElse("passages", [], async () =>
-      hasPassages
+      searchesPassages
         ? await store.searchPassages({
             ...user,
             q: message,
@@ -277,7 +255,7 @@ async function findFor(
         : [],
     ),
   ]);
-  return { profile, memories, near, recalled, passages, byWords: vector === null };
+  return { near, recalled, passages, byWords: vector === null };
 }
 
 /** The best that fit a budget; a smaller one may still fit where a larger one didn't. */

@@ -142,10 +142,10 @@ export class RunningTurns {
     const orphans = await store.orphans(instanceId);
     const nowMs = Date.now();
     const error = { code: "turn_interrupted", message: "The process that wrote the reply died." } as const;
-    const ended = orphans.map(({ turn, instance_id }) => {
+    const ended = orphans.map(({ turn, instance_id, message }) => {
       const response_tokens = countTokens(turn.response);
       const usage = estimatedUsage(0, response_tokens);
-      return store.endTurn(
+      return store.endOrphan(
         turn.id,
         instance_id,
         {
@@ -164,6 +164,7 @@ export class RunningTurns {
           receipt: null,
           to_remember: true,
           reply_recallable: true,
+          message,
         },
         nowMs,
       );
@@ -246,7 +247,7 @@ export class RunningTurns {
       model: answering,
       title: titleFrom(message),
       instance_id: instanceId,
-      lease_until: leaseUntil(nowMs),
+      lease_seconds: leaseSeconds,
       now_ms: nowMs,
     };
     const started = await store.startTurn(scope, start).catch((error: unknown) => {
@@ -330,7 +331,7 @@ export class RunningTurns {
   async #renewLeases(): Promise<void> {
     if (this.#entries.size === 0) return;
     try {
-      await this.services.store.renewLeases(this.services.instanceId, leaseUntil(Date.now()));
+      await this.services.store.renewLeases(this.services.instanceId, leaseSeconds);
     } catch (error) {
       this.services.log.error({ err: error }, "leases not renewed");
     }
@@ -340,8 +341,6 @@ export class RunningTurns {
     if (this.#closed && this.#entries.size + this.#starting.size === 0) this.#idle.resolve();
   }
 }
-
-const leaseUntil = (nowMs: number): number => Math.floor(nowMs / 1000) + leaseSeconds;
 
 const isWithin = (scope: Scope, { scope: owner }: Entry): boolean =>
   owner.workspace_id === scope.workspace_id && (scope.user_id === null || scope.user_id === owner.user_id);

@@ -52,6 +52,7 @@ export function toEnd(
     receipt: context?.receipt ?? null,
     to_remember: input.use_memory && status !== "failed" && memory.mayHold(input.message),
     reply_recallable: port.writes,
+    message: input.message,
   };
 }
 
@@ -96,6 +97,6 @@ export async function commitEnd(
 }
 
 function asEnded(turn: TurnRecord, end: TurnEnd, nowMs: number): TurnRecord {
-  const { spent, response_tokens, receipt, to_remember, reply_recallable, ...told } = end;
+  const { spent, response_tokens, receipt, to_remember, reply_recallable, message, ...told } = end;
   return { ...turn, ...told, ended_at: Math.floor(nowMs / 1000) };
 }

@@ -181,8 +181,6 @@ export interface DocumentStore {
    */
   deleteDocument(scope: DocumentScope, id: string): Promise<boolean>;
 
-  /** Whether a search could find anything: cheap, because every turn asks. */
-  hasPassages(workspaceId: string): Promise<boolean>;
   /** Passages that bear on a question, best first. Whatever stands in `q` is words. */
   searchPassages(query: PassageQuery): Promise<FoundPassage[]>;
 }

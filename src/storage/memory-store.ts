@@ -115,6 +115,30 @@ export interface ConversationContext {
   between: MessageRecord[];
 }
 
+/** A turn whose prompt is to be built. */
+export interface PromptQuery extends UserScope {
+  conversation_id: string;
+  /** The seq of its message. */
+  before_seq: number;
+  /** Of the window. */
+  tokens_max: number;
+  /** False: nothing is read of memories and earlier conversations. */
+  use_memory: boolean;
+}
+
+/** What is known for a prompt before anything is searched. */
+export interface PromptSources {
+  conversation: ConversationContext;
+  /** Null for a user nobody has heard of. */
+  profile: ProfileRecord | null;
+  /** All that hold. */
+  memories: MemoryRecord[];
+  /** Whether recall could find anything beside what the conversation shows. */
+  has_older: boolean;
+  /** Whether a search of documents could find anything. */
+  has_passages: boolean;
+}
+
 /** A conversation as it is kept: with the digest of its beginning. */
 export interface KeptConversation extends ConversationRecord {
   summary: Summary;
@@ -176,8 +200,8 @@ export interface MemoryStore {
 
   /** Which of the user's messages bear on a question, best first. */
   recall(query: RecallQuery): Promise<RecalledMessage[]>;
-  /** Whether recall could find anything beside these messages of this conversation. */
-  hasOlderMessages(user: UserScope, conversationId: string, shownFromSeq: number): Promise<boolean>;
+  /** All that a prompt needs and no search, at once: every turn asks. */
+  promptSources(query: PromptQuery): Promise<PromptSources>;
 
   conversationContext(
     user: UserScope,

@@ -114,7 +114,8 @@ export interface TurnStart {
   /** Replaces the conversation's metadata. */
   metadata: Metadata | null;
   instance_id: string;
-  lease_until: number;
+  /** So long nobody else may end the turn; from then on its instance must have renewed its leases. */
+  lease_seconds: number;
   /** Whether the turn may be found by recall, and memories drawn from it. */
   use_memory: boolean;
   idempotency: Idempotency | null;
@@ -154,6 +155,8 @@ export interface TurnEnd {
   to_remember: boolean;
   /** Whether recall may find the reply: quotations of what is stored anyway are left out. */
   reply_recallable: boolean;
+  /** What the user said, which is found from now on too. */
+  message: string;
 }
 
 /** The parts of a prompt. */
@@ -185,6 +188,22 @@ export interface Receipt {
   chosen: ReceiptEntry[];
   /** What was found too and had no room. */
   dropped: ReceiptEntry[];
+}
+
+/** A running turn whose instance has died. */
+export interface Orphan {
+  turn: TurnRecord;
+  instance_id: string;
+  /** What the user said. */
+  message: string;
+}
+
+/** How it stands with the turns of an instance that has renewed its leases. */
+export interface Renewed {
+  /** Whether the leases had run out before: others may have ended its turns. */
+  lapsed: boolean;
+  /** Turns that somebody has asked another instance to stop. */
+  to_stop: string[];
 }
 
 /** The text of a running reply so far, and the model that writes it. */
@@ -250,15 +269,19 @@ export interface Store
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
   /** Replaces the stored text and model of replies that still run. What starts and ends turns goes first. */
   checkpointReplies(checkpoints: Checkpoint[]): Promise<void>;
-  /** Keeps the running turns of an instance its own until a time. */
-  renewLeases(instanceId: string, leaseUntil: number): Promise<void>;
+  /** Keeps the running turns of an instance its own for so long. */
+  renewLeases(instanceId: string, seconds: number): Promise<Renewed>;
+  /** Lets go of an instance that runs no turns any more. */
+  dropLeases(instanceId: string): Promise<void>;
   /**
    * Ends a running turn of an instance; false where it isn't running any more, and then nothing was changed. Memories
    * that its receipt tells were chosen because they fit the message count as used.
    */
   endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
-  /** The turns that other, dead instances left running, each with the instance that ran it. */
-  orphans(instanceId: string): Promise<{ turn: TurnRecord; instance_id: string }[]>;
+  /** Some of the turns that other, dead instances left running. */
+  orphans(instanceId: string): Promise<Orphan[]>;
+  /** Ends the turn of an instance that is dead, as `endTurn` does; false too where that instance is alive again. */
+  endOrphan(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
   turn(scope: Scope, id: string): Promise<TurnRecord | null>;
   /** What went into the prompt of a turn that has ended; null where the scope has no such turn or it has none. */
   receipt(scope: Scope, turnId: string): Promise<Receipt | null>;
@@ -300,6 +323,14 @@ export interface Store
   deleteIdempotencyKeys(before: number): Promise<void>;
   /** The secret that signs stream tickets, the same on every instance. */
   ticketSecret(): Promise<string>;
+  /**
+   * Takes on work in the background for so long, or goes on with what it has; false where another instance has it, so that
+   * one does it at a time. Who dies lets go of it when its time is up.
+   */
+  claim(task: string, instanceId: string, seconds: number): Promise<boolean>;
+  /** Lets go of work that is done. */
+  release(task: string, instanceId: string): Promise<void>;
+
   /** How many calls wait for the storage or are under way there, by queue. */
   waiting(): Readonly<Record<string, number>>;
   /** Resolves when a write went through. */

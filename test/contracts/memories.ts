@@ -35,7 +35,12 @@ export function describeMemories(name: string, open: () => Promise<StoreUnderTes
 
     async function turn(start: Partial<TurnStart>, end: Partial<TurnEnd> = {}) {
       const { turn } = await store.startTurn(scope, turnStart(start));
-      await store.endTurn(turn.id, instance, turnEnd(end), start.now_ms ?? 1_700_000_000_500);
+      await store.endTurn(
+        turn.id,
+        instance,
+        turnEnd({ message: start.message ?? "Hello", ...end }),
+        start.now_ms ?? 1_700_000_000_500,
+      );
       return turn;
     }
 

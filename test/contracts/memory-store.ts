@@ -5,6 +5,7 @@ import type {
   Erased,
   MemoryRecord,
   NewMemory,
+  PromptQuery,
   RecallQuery,
   UserScope,
 } from "../../src/storage/memory-store.ts";
@@ -76,12 +77,15 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
     async function turn(start: Partial<TurnStart>, end: Partial<TurnEnd> = {}) {
       const whole = turnStart(start);
       const { turn } = await store.startTurn(scope, whole);
-      expect(await store.endTurn(turn.id, instance, turnEnd(end), whole.now_ms + 1_000)).toBe(true);
+      const ending = turnEnd({ message: whole.message, ...end });
+      expect(await store.endTurn(turn.id, instance, ending, whole.now_ms + 1_000)).toBe(true);
       return { ...whole, conversation_id: turn.conversation_id };
     }
 
     const save = (user: UserScope, memories: NewMemory[], turnId: string | null = null, max = 500) =>
       store.saveMemories(user, memories, turnId, max, nowMs);
+    const sources = (query: Omit<PromptQuery, "tokens_max" | "use_memory"> & Partial<PromptQuery>) =>
+      store.promptSources({ tokens_max: 1_000, use_memory: true, ...query });
     const texts = (memories: MemoryRecord[]): string[] => memories.map(({ text }) => text);
     const held = async (user: UserScope): Promise<string[]> => texts(await store.heldMemories(user));
 
@@ -407,16 +411,58 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
       });
 
       test("is worth a search only where there are other messages", async () => {
-        const ada = user("beginner");
-        const older = (id: string, from: number) => store.hasOlderMessages(ada, id, from);
+        const beginner = user("beginner");
         const { conversation_id } = await turn({ user_id: "beginner" });
-        expect(await older(conversation_id, 1)).toBe(false);
-        expect(await older(conversation_id, 2)).toBe(true);
+        const older = async (changes: Partial<PromptQuery> = {}) =>
+          (await sources({ ...beginner, conversation_id, before_seq: 3, ...changes })).has_older;
+        expect(await older()).toBe(false);
+        await store.replaceSummary(beginner, conversation_id, 0, { text: "s", tokens: 1, through_seq: 1 });
+        expect(await older()).toBe(true);
+        expect(await older({ use_memory: false })).toBe(false);
+        await store.replaceSummary(beginner, conversation_id, 1, { text: "", tokens: 0, through_seq: 0 });
         await store.createConversation(scope, newConversation({ user_id: "beginner" }));
-        expect(await older(conversation_id, 1)).toBe(false);
+        expect(await older()).toBe(false);
         await turn({ user_id: "beginner" });
-        expect(await older(conversation_id, 1)).toBe(true);
-        expect(await store.hasOlderMessages(user("eve"), conversation_id, 1)).toBe(false);
+        expect(await older()).toBe(true);
+        expect(await older({ before_seq: 1 })).toBe(true);
+        expect(await older({ user_id: "eve", before_seq: 1 })).toBe(false);
+      });
+    });
+
+    describe("the sources of a prompt", () => {
+      test("are the conversation's context, the profile, and the memories that hold", async () => {
+        const reader = user("reader");
+        const { conversation_id } = await turn({ user_id: "reader" });
+        await store.updateProfile(reader, { display_name: "R" }, nowMs);
+        const memory = newMemory({ text: "Reads." });
+        await save(reader, [memory]);
+        const query = { ...reader, conversation_id, before_seq: 3, tokens_max: 100 };
+        const found = await sources(query);
+        expect(found.conversation).toEqual(await store.conversationContext(reader, conversation_id, 3, 100));
+        expect(found.conversation.window.map(({ content }) => content)).toEqual(["Hello", "Hi!"]);
+        expect(found.profile).toEqual(await store.profile(reader));
+        expect(found.memories).toEqual(await store.heldMemories(reader));
+        expect(found.memories.map(({ id }) => id)).toEqual([memory.id]);
+        expect((await sources({ ...query, use_memory: false })).memories).toEqual([]);
+      });
+
+      test("of a user nobody has heard of, and of a conversation that begins, are empty", async () => {
+        const query = { ...user("nobody yet"), conversation_id: "conv_none", before_seq: 1 };
+        expect(await sources(query)).toMatchObject({
+          conversation: { summary: { text: "", tokens: 0, through_seq: 0 }, window: [], between: [] },
+          profile: null,
+          memories: [],
+          has_older: false,
+        });
+      });
+
+      test("tell whether there are documents to search, in their workspace alone", async () => {
+        const asked = async (workspace_id: string) =>
+          (await sources({ workspace_id, user_id: "asks", conversation_id: "conv_none", before_seq: 1 }))
+            .has_passages;
+        await storeDocument(store, null, { name: "shown.txt", text: "shown" });
+        expect(await asked("default")).toBe(true);
+        expect(await asked("other")).toBe(false);
       });
     });
 
@@ -706,7 +752,8 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         expect(await held(ada)).toEqual([]);
         const next = turnStart({ user_id: "reborn", conversation_id });
         await expectCode(store.startTurn(scope, next), "not_found");
-        expect(await store.hasOlderMessages(ada, "conv_none", 1)).toBe(false);
+        const prompt = { ...ada, conversation_id: "conv_none", before_seq: 1 };
+        expect(await sources(prompt)).toMatchObject({ has_older: false, profile: null, memories: [] });
         const query = { vector: null, conversation_id: "conv_none", shown_from_seq: 1, limit: 9, now };
         expect(await store.recall({ ...ada, ...query, q: "walrus" })).toEqual([]);
         // A memory that is still being drawn comes too late, whoever has the name by now.

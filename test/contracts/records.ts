@@ -39,7 +39,7 @@ export const turnStart = (changes: Partial<TurnStart> = {}): TurnStart => ({
   title: "Hello",
   metadata: null,
   instance_id: instance,
-  lease_until: 2_000_000_000,
+  lease_seconds: 60,
   use_memory: true,
   idempotency: null,
   key_id: "key_test",
@@ -63,6 +63,7 @@ export const turnEnd = (changes: Partial<TurnEnd> = {}): TurnEnd => ({
   receipt: null,
   to_remember: false,
   reply_recallable: true,
+  message: "Hello",
   ...changes,
 });
 

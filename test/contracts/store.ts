@@ -36,7 +36,12 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
     async function turn(start: Partial<TurnStart> = {}, end: Partial<TurnEnd> = {}) {
       const { turn } = await store.startTurn(scope, turnStart(start));
       expect(
-        await store.endTurn(turn.id, instance, turnEnd(end), (start.now_ms ?? 1_700_000_000_500) + 1_000),
+        await store.endTurn(
+          turn.id,
+          instance,
+          turnEnd({ message: start.message ?? "Hello", ...end }),
+          (start.now_ms ?? 1_700_000_000_500) + 1_000,
+        ),
       ).toBe(true);
       return turn;
     }
@@ -237,17 +242,15 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
     describe("orphans", () => {
       test("are the running turns of other instances, with their last checkpoint", async () => {
         const instance_id = "inst_dead";
-        const { turn } = await store.startTurn(scope, turnStart({ instance_id }));
+        const { turn } = await store.startTurn(scope, turnStart({ instance_id, lease_seconds: 0 }));
         await store.checkpointReplies([{ turn_id: turn.id, text: "half", model: "fallback" }]);
         expect(await store.orphans(instance)).toMatchObject([
-          { turn: { id: turn.id, response: "half", model: "fallback" }, instance_id },
+          { turn: { id: turn.id, response: "half", model: "fallback" }, instance_id, message: "Hello" },
         ]);
-        await store.endTurn(
-          turn.id,
-          instance_id,
-          turnEnd({ status: "interrupted", response: "half" }),
-          1_700_000_009_000,
-        );
+        expect(await store.orphans(instance_id)).toEqual([]);
+        const end = turnEnd({ status: "interrupted", response: "half" });
+        expect(await store.endOrphan(turn.id, instance_id, end, 1_700_000_009_000)).toBe(true);
+        expect(await store.endOrphan(turn.id, instance_id, end, 1_700_000_009_000)).toBe(false);
         expect(await store.orphans(instance)).toEqual([]);
       });
     });

@@ -261,7 +261,7 @@ describe("a summary", () => {
         title: "t",
         metadata: null,
         instance_id: "i",
-        lease_until: 2_000_000_000,
+        lease_seconds: 60,
         use_memory: true,
         idempotency: null,
         key_id: "key_test",

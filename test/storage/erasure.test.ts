@@ -76,7 +76,7 @@ class Crowd {
       response += this.text(name, 120);
       await store.checkpointReplies([{ turn_id: turn.id, text: response, model: "m" }]);
     }
-    await store.endTurn(turn.id, instance, turnEnd({ response }), nowMs);
+    await store.endTurn(turn.id, instance, turnEnd({ message: start.message, response }), nowMs);
     const owner = user(user_id);
     if (random() < 0.3) {
       const memory = {

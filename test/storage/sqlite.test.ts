@@ -167,7 +167,7 @@ describe("deleted", () => {
       title: secrets[2],
       metadata: { key: secrets[3] },
       instance_id: "inst",
-      lease_until: 0,
+      lease_seconds: 60,
       use_memory: true,
       idempotency: null,
       key_id: "key_test",
@@ -178,6 +178,7 @@ describe("deleted", () => {
       turn.id,
       "inst",
       {
+        message: `the ${secrets[0]} `.repeat(300),
         status: "completed",
         response: `the ${secrets[1]} `.repeat(300),
         finish_reason: "stop",

@@ -72,7 +72,7 @@ const begin = (user_id: string, message: string, use_memory = true, at = 1_700_0
     title: "A title",
     metadata: null,
     instance_id: "inst_test",
-    lease_until: 2_000_000_000,
+    lease_seconds: 60,
     use_memory,
     idempotency: null,
     key_id: "key_test",
@@ -80,11 +80,12 @@ const begin = (user_id: string, message: string, use_memory = true, at = 1_700_0
     now_ms: at * 1000,
   });
 
-const end = (turnId: string, reply: string, at = 1_700_000_000) =>
+const end = (turnId: string, message: string, reply: string, at = 1_700_000_000) =>
   store.endTurn(
     turnId,
     "inst_test",
     {
+      message,
       status: "completed",
       response: reply,
       finish_reason: "stop",
@@ -112,7 +113,7 @@ async function turn(
   at = 1_700_000_000,
 ): Promise<string> {
   const { turn } = await begin(user_id, message, use_memory, at);
-  await end(turn.id, reply, at);
+  await end(turn.id, message, reply, at);
   return turn.conversation_id;
 }
 
@@ -242,7 +243,7 @@ describe("texts that get a vector", () => {
   test("are those of a turn that ends in the very batch of writes that asks for them", async () => {
     const { turn } = await begin("ada", "At once");
     // The first goes alone, and the others gather meanwhile.
-    const writes = [store.check(), end(turn.id, ""), store.newTexts(10)];
+    const writes = [store.check(), end(turn.id, "At once", ""), store.newTexts(10)];
     await Promise.all(writes);
     expect((await embedNew()).map(({ text }) => text)).toEqual(["At once"]);
   });

@@ -89,7 +89,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
         title: "Test",
         metadata: null,
         instance_id,
-        lease_until: Math.floor(now_ms / 1000) + 60,
+        lease_seconds: 60,
         use_memory: true,
         idempotency: null,
         key_id: "key_test",
@@ -100,6 +100,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
         turn.id,
         instance_id,
         {
+          message: said.message,
           status: "completed",
           response: replied.message,
           response_tokens: replied.tokens,

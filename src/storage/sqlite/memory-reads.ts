@@ -7,6 +7,8 @@ import type {
   MemoryQuery,
   MemoryRecord,
   ProfileRecord,
+  PromptQuery,
+  PromptSources,
   TurnToRemember,
   UserScope,
 } from "../memory-store.ts";
@@ -87,6 +89,42 @@ export function createMemoryReads(db: Database) {
      where m.conversation_n = $n and m.seq > $after and m.seq < $before order by m.seq desc limit $limit`,
   );
 
+  /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
+  function conversationContext(
+    user: UserScope,
+    conversationId: string,
+    beforeSeq: number,
+    tokensMax: number,
+  ): ConversationContext {
+    const found = conversation.get({ ...user, id: conversationId });
+    const { n, summary_through_seq: after } = found ?? { n: 0, summary_through_seq: 0 };
+    const window: MessageRecord[] = [];
+    const context = {
+      summary: { text: found?.summary ?? "", tokens: found?.summary_tokens ?? 0, through_seq: after },
+      window,
+      between: [] as MessageRecord[],
+    };
+    let tokens = 0;
+    let before = beforeSeq;
+    for (let limit = 16; before > after + 1; limit *= 2) {
+      const rows = newest.all({ n, after, before, limit });
+      for (const row of rows) {
+        tokens += row.tokens;
+        if (tokens > tokensMax) {
+          const between = newest.all({ n, after, before, limit: betweenMax });
+          context.between = between.reverse().map((row) => toMessage(conversationId, row));
+          window.reverse();
+          return context;
+        }
+        window.push(toMessage(conversationId, row));
+        before = row.seq;
+      }
+      if (rows.length < limit) break;
+    }
+    window.reverse();
+    return context;
+  }
+
   return {
     profile(user: UserScope): ProfileRecord | null {
       const row = profile.get({ ...user });
@@ -114,44 +152,21 @@ export function createMemoryReads(db: Database) {
 
     turnsToRemember: (limit: number): TurnToRemember[] => toRemember.all({ limit }),
 
-    hasOlderMessages(user: UserScope, conversation_id: string, shownFromSeq: number): boolean {
-      return shownFromSeq > 1 || otherConversation.get({ ...user, conversation_id }) !== null;
-    },
+    conversationContext,
 
-    /** Reads by doubling pages, so that the cost follows the window and not the conversation. */
-    conversationContext(
-      user: UserScope,
-      conversationId: string,
-      beforeSeq: number,
-      tokensMax: number,
-    ): ConversationContext {
-      const found = conversation.get({ ...user, id: conversationId });
-      const { n, summary_through_seq: after } = found ?? { n: 0, summary_through_seq: 0 };
-      const window: MessageRecord[] = [];
-      const context = {
-        summary: { text: found?.summary ?? "", tokens: found?.summary_tokens ?? 0, through_seq: after },
-        window,
-        between: [] as MessageRecord[],
+    promptSources(query: PromptQuery): Omit<PromptSources, "has_passages"> {
+      const { workspace_id, user_id, conversation_id, before_seq, tokens_max, use_memory } = query;
+      const user = { workspace_id, user_id };
+      const conversation = conversationContext(user, conversation_id, before_seq, tokens_max);
+      const profileRow = profile.get(user);
+      const shownFrom = (conversation.between[0] ?? conversation.window[0])?.seq ?? before_seq;
+      return {
+        conversation,
+        profile: profileRow && toProfile(profileRow),
+        memories: use_memory ? held.all(user) : [],
+        has_older:
+          use_memory && (shownFrom > 1 || otherConversation.get({ ...user, conversation_id }) !== null),
       };
-      let tokens = 0;
-      let before = beforeSeq;
-      for (let limit = 16; before > after + 1; limit *= 2) {
-        const rows = newest.all({ n, after, before, limit });
-        for (const row of rows) {
-          tokens += row.tokens;
-          if (tokens > tokensMax) {
-            const between = newest.all({ n, after, before, limit: betweenMax });
-            context.between = between.reverse().map((row) => toMessage(conversationId, row));
-            window.reverse();
-            return context;
-          }
-          window.push(toMessage(conversationId, row));
-          before = row.seq;
-        }
-        if (rows.length < limit) break;
-      }
-      window.reverse();
-      return context;
     },
   };
 }

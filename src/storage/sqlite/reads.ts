@@ -10,6 +10,7 @@ import type {
   Idempotency,
   MessagePage,
   MessageRecord,
+  Orphan,
   Receipt,
   Scope,
   TurnRecord,
@@ -28,6 +29,8 @@ import {
 
 /** Up to so many matches are collected and sorted; where there are more, the conversations are walked instead. */
 const defaultSortedMatchesMax = 100_000;
+/** Each comes with its text. */
+const orphansAtOnce = 64;
 
 export type Reads = ReturnType<typeof createReads>;
 
@@ -39,7 +42,10 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
      where t.id = $id and ${inScope}`,
   );
   const runningElsewhere = db.query<TurnRow, SQLQueryBindings>(
-    `${selectTurn} where t.status = 'running' and t.instance_id <> $instance_id`,
+    `${selectTurn} where t.status = 'running' and t.instance_id <> $instance_id limit ${orphansAtOnce}`,
+  );
+  const contentOf = db.query<{ content: string }, SQLQueryBindings>(
+    "select content from messages where n = (select user_message_n from turns where id = $id)",
   );
   const conversationById = db.query<ConversationRow, SQLQueryBindings>(
     `select ${conversationColumns} from conversations c where c.id = $id and ${inScope}`,
@@ -109,10 +115,12 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
       return row && toTurn(row);
     },
 
-    orphans(instanceId: string): { turn: TurnRecord; instance_id: string }[] {
-      return runningElsewhere
-        .all({ instance_id: instanceId })
-        .map((row) => ({ turn: toTurn(row), instance_id: row.instance_id }));
+    orphans(instanceId: string): Orphan[] {
+      return runningElsewhere.all({ instance_id: instanceId }).map((row) => ({
+        turn: toTurn(row),
+        instance_id: row.instance_id,
+        message: contentOf.get({ id: row.id })!.content,
+      }));
     },
 
     conversation(scope: Scope, id: string): ConversationRecord | null {

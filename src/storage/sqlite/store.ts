@@ -112,9 +112,16 @@ export async function openSqliteStore(
       }
       await Promise.all(calls);
     },
-    renewLeases: (instanceId, leaseUntil) => writer.call("renewLeases", instanceId, leaseUntil),
+    // The lock on the directory stands for leases: who holds it is alone, and those before it are dead.
+    async renewLeases(instanceId, seconds) {
+      await writer.call("renewLeases", instanceId, Math.floor(Date.now() / 1000) + seconds);
+      return { lapsed: false, to_stop: [] };
+    },
+    dropLeases: async () => {},
     endTurn: (turnId, instanceId, end, nowMs) => writer.callAnyway("endTurn", turnId, instanceId, end, nowMs),
     orphans: (instanceId) => readHere(() => reads.orphans(instanceId)),
+    endOrphan: (turnId, instanceId, end, nowMs) =>
+      writer.callAnyway("endTurn", turnId, instanceId, end, nowMs),
     turn: (scope, id) => readHere(() => reads.turn(scope, id)),
     receipt: (scope, turnId) => readHere(() => reads.receipt(scope, turnId)),
 
@@ -144,8 +151,11 @@ export async function openSqliteStore(
     deleteMemory: (user, id) => writer.call("deleteMemory", user, id),
     turnsToRemember: (limit) => readHere(() => memory.turnsToRemember(limit)),
     recall: (query) => recaller.call("recall", packedQuery(query)),
-    hasOlderMessages: (user, conversationId, shownFromSeq) =>
-      readHere(() => memory.hasOlderMessages(user, conversationId, shownFromSeq)),
+    promptSources: (query) =>
+      readHere(() => ({
+        ...memory.promptSources(query),
+        has_passages: hasPassages.of(query.workspace_id),
+      })),
     conversationContext: (user, conversationId, beforeSeq, tokensMax) =>
       readHere(() => memory.conversationContext(user, conversationId, beforeSeq, tokensMax)),
     replaceSummary: (user, conversationId, from, summary) =>
@@ -186,7 +196,6 @@ export async function openSqliteStore(
     documents: (scope, query) => readHere(() => documents.documents(scope, query)),
     documentText: (scope, id, from) => readHere(() => documents.documentText(scope, id, from)),
     deleteDocument: (scope, id) => writer.call("deleteDocument", scope, id).finally(hasPassages.forget),
-    hasPassages: (workspaceId) => readHere(() => hasPassages.of(workspaceId)),
     searchPassages: (query) => recaller.call("searchPassages", packedQuery(query)),
 
     newTexts: (limit) => writer.callLater("newTexts", limit),
@@ -222,6 +231,8 @@ export async function openSqliteStore(
     resourceOf: (idempotency) => readHere(() => reads.resourceOf(idempotency)),
     deleteIdempotencyKeys: (before) => writer.call("deleteIdempotencyKeys", before),
     ticketSecret: () => readHere(() => reads.setting("ticket_secret")),
+    claim: async () => true,
+    release: async () => {},
     waiting: () => ({ writer: writer.waiting, reader: reader.waiting, recaller: recaller.waiting }),
     check: () => writer.call("check", Date.now()),
     async close() {

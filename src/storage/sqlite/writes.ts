@@ -3,7 +3,6 @@
  * A write checks first and changes after, so that a refusal (an `AppError`) leaves nothing to undo.
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import { AppError } from "../../errors.ts";
 import { cutWords } from "../../search/words.ts";
 import type {
   Checkpoint,
@@ -16,6 +15,7 @@ import type {
   TurnStart,
   TurnStarted,
 } from "../store.ts";
+import { madeAndDeleted, newTurn, turnInProgress, unknownConversation } from "../turn-answers.ts";
 import { createBudgetWrites } from "./budget-writes.ts";
 import { createDocumentWrites } from "./document-writes.ts";
 import { createEraseWrites } from "./erase-writes.ts";
@@ -80,7 +80,6 @@ export function createWrites(db: Database) {
     returning n, user_message_n, use_memory, usage_n`);
   const finishReply = statement(`update messages set content = $content, status = $status, model = $model,
     sources = $sources, citations = $citations, tokens = $tokens where n = $n returning conversation_n`);
-  const messageText = statement("select content from messages where n = $n");
   const finishConversation = statement(`update conversations set active_turn_id = null,
     tokens_used = tokens_used + $tokens, updated_at = $now where n = $n returning user_n`);
   const patchConversation = statement(`update conversations set title = $title, metadata = $metadata,
@@ -120,11 +119,7 @@ export function createWrites(db: Database) {
       const known = start.idempotency && reads.resourceOf(start.idempotency);
       if (known !== null) {
         const turn = reads.turn(scope, known);
-        if (turn === null) {
-          throw new AppError("not_found", {
-            detail: "The turn that this Idempotency-Key started was deleted.",
-          });
-        }
+        if (turn === null) throw madeAndDeleted("turn that this Idempotency-Key started");
         return { turn, replayed: true, seq: 0, budgets: [] };
       }
       const now = Math.floor(start.now_ms / 1000);
@@ -190,7 +185,7 @@ export function createWrites(db: Database) {
         model: start.model,
         use_memory: Number(start.use_memory),
         instance_id: start.instance_id,
-        lease_until: start.lease_until,
+        lease_until: now + start.lease_seconds,
         usage_n: ledger.openEntry({
           workspace_id: scope.workspace_id,
           user_n,
@@ -205,7 +200,7 @@ export function createWrites(db: Database) {
       });
       budgets.reserve(payers, booking, start.now_ms);
       rememberKey(start.idempotency, start.turn_id, now);
-      const turn = newTurn(start, conversation_id, now);
+      const turn = newTurn(start, conversation_id);
       return { turn, replayed: false, seq: count + 1, budgets: booking.states };
     },
 
@@ -257,11 +252,10 @@ export function createWrites(db: Database) {
         now,
       );
       const recalledBy = ended.use_memory === 1 ? (user_n as number) : null;
-      const message = messageText.get({ n: ended.user_message_n! })!;
       toIndex.push({
         n: ended.user_message_n as number,
         user_n: recalledBy,
-        content: message.content as string,
+        content: end.message,
       });
       toIndex.push({
         n: ended.n as number,
@@ -275,11 +269,7 @@ export function createWrites(db: Database) {
       const known = conversation.idempotency && reads.resourceOf(conversation.idempotency);
       if (known !== null) {
         const found = reads.conversation(scope, known);
-        if (found === null) {
-          throw new AppError("not_found", {
-            detail: "The conversation that this Idempotency-Key created was deleted.",
-          });
-        }
+        if (found === null) throw madeAndDeleted("conversation that this Idempotency-Key created");
         return { conversation: found, replayed: true };
       }
       const { id, user_id, title, metadata, now_ms } = conversation;
@@ -346,32 +336,3 @@ export function createWrites(db: Database) {
 
   return { operations, complete, forget };
 }
-
-const newTurn = (start: TurnStart, conversation_id: string, now: number): TurnStarted["turn"] => ({
-  id: start.turn_id,
-  conversation_id,
-  user_message_id: start.user_message_id,
-  message_id: start.message_id,
-  status: "running",
-  response: "",
-  finish_reason: null,
-  model: start.model,
-  sources: [],
-  citations: [],
-  memories_used: [],
-  usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, estimated: true },
-  error: null,
-  created_at: now,
-  ended_at: null,
-});
-
-const unknownConversation = (): AppError =>
-  new AppError("not_found", {
-    detail: "There is no such conversation. Leave conversation_id out to start a new conversation.",
-  });
-
-const turnInProgress = (turnId: string): AppError =>
-  new AppError("turn_in_progress", {
-    detail: "Wait for the running turn, watch it or stop it, then try again.",
-    members: { turn_id: turnId },
-  });

@@ -1,0 +1,85 @@
+/** The PostgreSQL adapter of the storage port: many instances share one database. */
+import type { Store } from "../store.ts";
+import { StorageUnusableError } from "../unusable.ts";
+import { createBudgets } from "./budgets.ts";
+import { createClaims } from "./claims.ts";
+import { createConversationSearch } from "./conversation-search.ts";
+import { createConversations } from "./conversations.ts";
+import { Database } from "./database.ts";
+import { createDocuments } from "./documents.ts";
+import { createErasure } from "./erasure.ts";
+import { createKeys } from "./keys.ts";
+import { createMemories } from "./memories.ts";
+import { type Migrated, migrate } from "./migrate.ts";
+import { createPassages } from "./passages.ts";
+import { createRecall } from "./recall.ts";
+import { createTurns } from "./turns.ts";
+import { createUsage } from "./usage.ts";
+import { createVectors } from "./vectors.ts";
+
+export interface PostgresStoreOptions {
+  /** More starts of turns are refused as overloaded. */
+  writesWaitingMax?: number;
+  connectionsMax?: number;
+  /** Hears of it where an older database was brought to the newest version. */
+  onMigrated?: (migrated: Migrated) => void;
+}
+
+const statementSecondsMax = 30;
+const waitSecondsMax = 10;
+
+/**
+ * Opens the store of a database, and brings that to the newest version.
+ * @param url `postgres://user:password@host:port/database`
+ * @throws StorageUnusableError, which doesn't tell the URL: there is a password in it
+ */
+export async function openPostgresStore(
+  url: string,
+  { writesWaitingMax = 10_000, connectionsMax = 10, onMigrated }: PostgresStoreOptions = {},
+): Promise<Store> {
+  const database = new Database(url, { connectionsMax, statementSecondsMax, waitSecondsMax });
+  try {
+    const migrated = await migrate(database);
+    if (migrated !== null) onMigrated?.(migrated);
+  } catch (cause) {
+    await database.close();
+    if (cause instanceof StorageUnusableError) throw cause;
+    const inner = cause instanceof Error ? cause.cause : null;
+    const why = inner instanceof Error ? inner.message : String(cause);
+    throw new StorageUnusableError(`the database of DATABASE_URL can't be used: ${why}`, { cause });
+  }
+  const { waiting, ...turns } = createTurns(database, writesWaitingMax);
+
+  return {
+    ...turns,
+    ...createConversations(database),
+    ...createConversationSearch(database),
+    ...createMemories(database),
+    ...createErasure(database),
+    ...createRecall(database),
+    ...createDocuments(database),
+    ...createPassages(database),
+    ...createVectors(database),
+    ...createKeys(database),
+    ...createUsage(database),
+    ...createBudgets(database),
+    ...createClaims(database),
+
+    async ticketSecret() {
+      const row = await database.row<{ value: string }>(
+        "select value from settings where name = 'ticket_secret'",
+      );
+      if (row === null) throw new Error("the setting ticket_secret is missing");
+      return row.value;
+    },
+    waiting: () => ({ batches: waiting(), queries: database.waiting }),
+    async check() {
+      await database.rows(
+        `insert into settings (name, value) values ('checked_at', $now)
+         on conflict (name) do update set value = excluded.value`,
+        { now: String(Date.now()) },
+      );
+    },
+    close: () => database.close(),
+  };
+}

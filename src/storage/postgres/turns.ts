@@ -1,0 +1,237 @@
+/** Turns: how they start, are checkpointed and end, and whose they are meanwhile. The statements are in 0002_turns.sql. */
+import { AppError, type ErrorCode } from "../../errors.ts";
+import { stemmed } from "../../search/terms.ts";
+import { cutWords } from "../../search/words.ts";
+import { exhaustedBy, neededFor, periodsAt } from "../budget-rules.ts";
+import type { BudgetState } from "../budget-store.ts";
+import type { Scope, Store, TurnEnd, TurnRecord, TurnStart, TurnStarted } from "../store.ts";
+import { madeAndDeleted, newTurn, turnInProgress, unknownConversation } from "../turn-answers.ts";
+import { Batches } from "./batches.ts";
+import { type CountedLimits, statesOfCounted } from "./budgets.ts";
+import { type Database, toJson } from "./database.ts";
+import { inScope, selectTurn, type TurnRow, toTurn } from "./rows.ts";
+
+/** Each comes with its text. */
+const orphansAtOnce = 64;
+
+type TurnMethod =
+  | "startTurn"
+  | "checkpointReplies"
+  | "renewLeases"
+  | "dropLeases"
+  | "endTurn"
+  | "orphans"
+  | "endOrphan"
+  | "turn"
+  | "receipt"
+  | "resourceOf"
+  | "deleteIdempotencyKeys";
+
+interface Starting {
+  scope: Scope;
+  start: TurnStart;
+}
+
+/** What `start_turn` tells. */
+type Outcome =
+  | { replayed: string }
+  | { refused: ErrorCode; turn_id?: string; budgets?: CountedLimits[] }
+  | { conversation_id: string; seq: number; budgets: CountedLimits[] | null };
+
+interface Ending {
+  turn_id: string;
+  instance_id: string;
+  orphaned: boolean;
+  end: TurnEnd;
+  now_ms: number;
+}
+
+/**
+ * @param writesWaitingMax starts that may wait; more are refused as overloaded. What ends a turn isn't: the turns that may
+ * run bound it.
+ */
+export function createTurns(
+  database: Database,
+  writesWaitingMax: number,
+): Pick<Store, TurnMethod> & { waiting(): number } {
+  const startsInOrder = new Batches<Starting, Outcome>(
+    async (batch) => {
+      const outcomes = await database.rows<{ turn_id: string; outcome: Outcome }>(
+        "select turn_id, outcome from start_turns($starts::text::json)",
+        { starts: toJson(batch.map(toStart)) },
+      );
+      const byTurn = new Map(outcomes.map(({ turn_id, outcome }) => [turn_id, outcome]));
+      return batch.map(({ start }) => byTurn.get(start.turn_id)!);
+    },
+    (a, b) => compare(a.start.user_id, b.start.user_id) || compare(a.start.turn_id, b.start.turn_id),
+  );
+  const endsInOrder = new Batches<Ending, boolean>(
+    async (batch) => {
+      const ended = await database.rows<{ place: number }>("select end_turns($ends::text::json) as place", {
+        ends: toJson(batch.map(toEnd)),
+      });
+      const places = new Set(ended.map(({ place }) => place));
+      return batch.map((_, place) => places.has(place));
+    },
+    (a, b) => compare(a.turn_id, b.turn_id),
+  );
+
+  const turn = async (scope: Scope, id: string): Promise<TurnRecord | null> => {
+    const row = await database.row<TurnRow>(`${selectTurn} where t.id = $id and ${inScope}`, {
+      ...scope,
+      id,
+    });
+    return row && toTurn(row);
+  };
+
+  return {
+    async startTurn(scope, start): Promise<TurnStarted> {
+      if (startsInOrder.waiting >= writesWaitingMax) throw new AppError("overloaded");
+      const outcome = await startsInOrder.add({ scope, start });
+      if ("replayed" in outcome) {
+        const known = await turn(scope, outcome.replayed);
+        if (known === null) throw madeAndDeleted("turn that this Idempotency-Key started");
+        return { turn: known, replayed: true, seq: 0, budgets: [] };
+      }
+      const states = outcome.budgets ? statesOfCounted(outcome.budgets, periodsAt(start.now_ms)) : [];
+      if ("refused" in outcome) throw refusal(outcome.refused, outcome.turn_id, states, start);
+      const budgets = states.map((state) => ({
+        ...state,
+        reserved: state.reserved + (neededFor(state, start.reservation!) ?? 0),
+      }));
+      return {
+        turn: newTurn(start, outcome.conversation_id),
+        replayed: false,
+        seq: outcome.seq,
+        budgets,
+      };
+    },
+
+    async checkpointReplies(checkpoints) {
+      await database.rows(
+        `update messages m set content = r.text, model = r.model
+         from json_to_recordset($replies::text::json) r (turn_id text, text text, model text)
+           join turns t on t.id = r.turn_id and t.status = 'running'
+         where m.n = t.n`,
+        { replies: toJson(checkpoints) },
+      );
+    },
+
+    async renewLeases(instanceId, seconds) {
+      const renewed = await database.row<{ lapsed: boolean; to_stop: string[] }>(
+        `with before as (select lease_until from instances where id = $id for update),
+           renewal as (
+             insert into instances (id, lease_until)
+               values ($id, clock_timestamp() + make_interval(secs => $seconds::float8))
+               on conflict (id) do update set lease_until = excluded.lease_until)
+         select coalesce((select lease_until <= clock_timestamp() from before), false) as lapsed,
+           array(select id from turns where instance_id = $id and status = 'running' and stop_requested) as to_stop`,
+        { id: instanceId, seconds },
+      );
+      return renewed!;
+    },
+
+    async dropLeases(instanceId) {
+      await database.rows("delete from instances where id = $id", { id: instanceId });
+    },
+
+    endTurn: (turn_id, instance_id, end, now_ms) =>
+      endsInOrder.add({ turn_id, instance_id, orphaned: false, end, now_ms }),
+
+    async orphans(instanceId) {
+      const rows = await database.rows<TurnRow & { message: string }>(
+        `${selectTurn.replace("select ", "select u.content as message, ")}
+         where t.status = 'running' and t.lease_until <= clock_timestamp() and t.instance_id in (
+           select id from instances where lease_until <= clock_timestamp() and id <> $instance_id)
+         order by t.n limit ${orphansAtOnce}`,
+        { instance_id: instanceId },
+      );
+      return rows.map(({ message, ...row }) => ({
+        turn: toTurn(row),
+        instance_id: row.instance_id,
+        message,
+      }));
+    },
+
+    endOrphan: (turn_id, instance_id, end, now_ms) =>
+      endsInOrder.add({ turn_id, instance_id, orphaned: true, end, now_ms }),
+
+    turn,
+
+    async receipt(scope, turnId) {
+      const row = await database.row<{ receipt: TurnEnd["receipt"] }>(
+        `select t.receipt from turns t join messages m on m.n = t.n join conversations c on c.n = m.conversation_n
+         where t.id = $id and ${inScope}`,
+        { ...scope, id: turnId },
+      );
+      return row?.receipt ?? null;
+    },
+
+    async resourceOf({ principal_id, operation, key, body_hash }) {
+      const made = await database.row<{ body_hash: string; resource_id: string }>(
+        `select body_hash, resource_id from idempotency_keys
+         where principal_id = $principal_id and operation = $operation and key = $key`,
+        { principal_id, operation, key },
+      );
+      if (made !== null && made.body_hash !== body_hash) throw new AppError("idempotency_key_reused");
+      return made?.resource_id ?? null;
+    },
+
+    async deleteIdempotencyKeys(before) {
+      await database.rows("delete from idempotency_keys where created_at < $before::int8", { before });
+    },
+
+    waiting: () => startsInOrder.waiting + endsInOrder.waiting,
+  };
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+
+function toStart({ scope: { workspace_id }, start }: Starting) {
+  const { day, month } = periodsAt(start.now_ms);
+  return { ...start, workspace_id, day: day.name, month: month.name };
+}
+
+/** With the words that its messages are to be found by. */
+function toEnd({ turn_id, instance_id, orphaned, end, now_ms }: Ending) {
+  const { usage, spent, error, receipt, message, ...rest } = end;
+  const message_words = cutWords(message);
+  const reply_words = cutWords(end.response);
+  const inPrompt = receipt?.chosen.filter(({ section }) => section === "memories") ?? [];
+  return {
+    ...rest,
+    ...usage,
+    ...spent,
+    turn_id,
+    instance_id,
+    orphaned,
+    error_code: error?.code ?? null,
+    error_message: error?.message ?? null,
+    receipt,
+    used_memories: inPrompt.filter(({ score }) => score !== null && score > 0).map(({ id }) => id),
+    message_words,
+    message_terms: stemmed(message_words),
+    reply_words,
+    reply_terms: stemmed(reply_words),
+    now_ms,
+  };
+}
+
+function refusal(
+  code: ErrorCode,
+  turn_id: string | undefined,
+  states: readonly BudgetState[],
+  { reservation }: TurnStart,
+): AppError {
+  if (code === "budget_exhausted" && reservation !== null) {
+    const state = exhaustedBy(states, reservation);
+    if (state === null) {
+      return new AppError("forbidden", {
+        detail: "A budget in dollars limits this turn, and a model that may answer it has no price.",
+      });
+    }
+    return new AppError(code, { members: { state, needed: neededFor(state, reservation) } });
+  }
+  if (code === "not_found") return unknownConversation();
+  return turn_id === undefined ? new AppError(code) : turnInProgress(turn_id);
+}

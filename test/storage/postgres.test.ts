@@ -1,0 +1,39 @@
+/** The PostgreSQL adapter: the port's contract. */
+import { setDefaultTimeout } from "bun:test";
+import { openPostgresStore } from "../../src/storage/postgres/store.ts";
+import { describeBudgetStore } from "../contracts/budget-store.ts";
+import { describeKeyStore } from "../contracts/key-store.ts";
+import { describeMemories } from "../contracts/memories.ts";
+import { describeMemoryStore } from "../contracts/memory-store.ts";
+import type { StoreUnderTest } from "../contracts/records.ts";
+import { describeRetention } from "../contracts/retention.ts";
+import { describeStore } from "../contracts/store.ts";
+import { describeUsageStore } from "../contracts/usage-store.ts";
+import { databasesOfFile } from "../support/postgres.ts";
+import { testMsMax } from "../support/service.ts";
+
+setDefaultTimeout(testMsMax);
+
+const newDatabase = databasesOfFile();
+
+async function openUnderTest(): Promise<StoreUnderTest> {
+  const url = await newDatabase();
+  let store = await openPostgresStore(url);
+  return {
+    store,
+    async reopen() {
+      await store.close();
+      store = await openPostgresStore(url);
+      return store;
+    },
+    close: () => store.close(),
+  };
+}
+
+describeStore("PostgreSQL", openUnderTest);
+describeMemoryStore("PostgreSQL", openUnderTest);
+describeMemories("PostgreSQL", openUnderTest);
+describeKeyStore("PostgreSQL", openUnderTest);
+describeUsageStore("PostgreSQL", openUnderTest);
+describeBudgetStore("PostgreSQL", openUnderTest);
+describeRetention("PostgreSQL", openUnderTest);
