@@ -36,6 +36,7 @@ import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
+import { openPostgresStore } from "./storage/postgres/store.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
@@ -64,14 +65,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const metrics = new Metrics(
     config.models.length === 0 ? ["embedded"] : config.models.map(({ model }) => model),
   );
-  const stored = await openSqliteStore(config.dataDir, {
-    writesWaitingMax: limits.writesWaitingMax,
-    vectors: embedding !== null,
-    onUpgrade(upgrade) {
-      if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
-    },
-  });
-  const store = timedStore(stored, (...call) => metrics.storeCalled(...call));
+  const store = timedStore(await openStore(config, log), (...call) => metrics.storeCalled(...call));
   const views = new OpenViews();
   const keys = await KnownKeys.open(store, log, (revoked) => views.endDue(revoked, Date.now() / 1000));
   const tokens = config.jwt && new UserTokens(config.jwt);
@@ -121,10 +115,13 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const retention = config.retentionDays === null ? null : new Retention(store, log, config.retentionDays);
   const upkeep = questions && new VectorUpkeep({ store, questions, log });
   const unwatchProcess = watchProcess(metrics);
-  // A disk that has gone has no room, and takes no other figure along.
-  metrics.watch("parley_disk_available_bytes", "Room for the data directory.", () =>
-    diskBytesAvailable(config.dataDir).catch(() => 0),
-  );
+  const dataDir = config.databaseUrl === null ? config.dataDir : null;
+  if (dataDir !== null) {
+    // A disk that has gone has no room, and takes no other figure along.
+    metrics.watch("parley_disk_available_bytes", "Room for the data directory.", () =>
+      diskBytesAvailable(dataDir).catch(() => 0),
+    );
+  }
   watchQueues(metrics, { store, turns, memory, library, requests });
 
   return {
@@ -133,7 +130,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     questions,
     memory,
     library,
-    backups: new BackupProcess(config.dataDir, log),
+    backups: dataDir === null ? null : new BackupProcess(dataDir, log),
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: requests.noting(createAuthenticate(credentials)),
     admission: new Admission(rateLimiters(), limits, () => !isOpen(credentials)),
@@ -145,7 +142,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     budgets: config.budgets,
     readiness: new Readiness({
       store,
-      dataDir: config.dataDir,
+      dataDir,
       background: memory,
       model: config.models.length === 0 ? null : modelHealth,
       embedding: embedding && embeddingHealth,
@@ -167,6 +164,23 @@ export async function createServices(config: Config, log: Log): Promise<Services
       await store.close();
     },
   };
+}
+
+/** @throws StorageUnusableError */
+async function openStore({ databaseUrl, dataDir, embedding, limits }: Config, log: Log): Promise<Store> {
+  const { writesWaitingMax, databaseConnectionsMax, databaseSecondsMax } = limits;
+  const onUpgrade = (upgrade: { from: number; to: number }): void => {
+    if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
+  };
+  if (databaseUrl === null) {
+    return await openSqliteStore(dataDir, { writesWaitingMax, vectors: embedding !== null, onUpgrade });
+  }
+  return await openPostgresStore(databaseUrl, {
+    writesWaitingMax,
+    connectionsMax: databaseConnectionsMax,
+    statementSecondsMax: databaseSecondsMax,
+    onUpgrade,
+  });
 }
 
 /** Not told by `loadConfig`, because keys are in the storage too. */
