@@ -62,6 +62,7 @@ export interface Services extends AppServices {
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
   const { limits, embedding } = config;
+  const instanceId = `inst_${Bun.randomUUIDv7()}`;
   const metrics = new Metrics(
     config.models.length === 0 ? ["embedded"] : config.models.map(({ model }) => model),
   );
@@ -78,7 +79,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const modelHealth = new ModelHealth(metrics.modelObserver("chat"));
   const embeddingHealth = new ModelHealth(metrics.modelObserver("embedding"));
   const model = createModel(config, log, modelHealth);
-  const memory = createMemory(config, model, store, log);
+  const memory = createMemory(config, model, { store, log, instanceId });
   const questions =
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
@@ -87,7 +88,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     model,
     memory,
     log,
-    instanceId: `inst_${Bun.randomUUIDv7()}`,
+    instanceId,
     systemPrompt: new SystemPrompt(config.systemPrompt),
     limits,
     questions,
@@ -210,7 +211,11 @@ function createModel({ models, limits, throughProxy }: Config, log: Log, observe
   );
 }
 
-function createMemory(config: Config, model: Model, store: Store, log: Log): BackgroundMemory {
+function createMemory(
+  config: Config,
+  model: Model,
+  { store, log, instanceId }: { store: Store; log: Log; instanceId: string },
+): BackgroundMemory {
   const { limits, memory, memoryModel, prices } = config;
   const ledger = { store, prices, log };
   const ways =
@@ -220,7 +225,7 @@ function createMemory(config: Config, model: Model, store: Store, log: Log): Bac
           drawing: drawByModel(model, memoryModel, limits.memoryTokens, enterAs("memory", ledger)),
           summarising: summariseByModel(model, memoryModel, enterAs("summary", ledger)),
         };
-  return new BackgroundMemory(memory, { store, log, limits, ...ways });
+  return new BackgroundMemory(memory, { store, log, limits, instanceId, ...ways });
 }
 
 const rateLimiters = (): Record<LimitedBy, RateLimiter> => ({

@@ -2,5 +2,6 @@
 import tables from "../migrations/postgres/0001_tables.sql" with { type: "text" };
 import turns from "../migrations/postgres/0002_turns.sql" with { type: "text" };
 import messageIndex from "../migrations/postgres/0003_message_index.sql" with { type: "text" };
+import memories from "../migrations/postgres/0004_memories.sql" with { type: "text" };
 
-export const migrations: readonly string[] = [tables, turns, messageIndex];
+export const migrations: readonly string[] = [tables, turns, messageIndex, memories];

@@ -149,7 +149,8 @@ export async function openSqliteStore(
       writer.call("saveMemories", user, memories, turnId, memoriesMax, nowMs),
     updateMemory: (user, id, patch, nowMs) => writer.call("updateMemory", user, id, patch, nowMs),
     deleteMemory: (user, id) => writer.call("deleteMemory", user, id),
-    turnsToRemember: (limit) => readHere(() => memory.turnsToRemember(limit)),
+    // All others are dead: this one holds the lock.
+    turnsToRemember: (_instanceId, limit) => readHere(() => memory.turnsToRemember(limit)),
     recall: (query) => recaller.call("recall", packedQuery(query)),
     promptSources: (query) =>
       readHere(() => ({
