@@ -63,7 +63,10 @@ export function createTurns(
       const byTurn = new Map(outcomes.map(({ turn_id, outcome }) => [turn_id, outcome]));
       return batch.map(({ start }) => byTurn.get(start.turn_id)!);
     },
-    (a, b) => compare(a.start.user_id, b.start.user_id) || compare(a.start.turn_id, b.start.turn_id),
+    (a, b) =>
+      compare(a.start.user_id, b.start.user_id) ||
+      compare(a.start.idempotency?.key ?? "", b.start.idempotency?.key ?? "") ||
+      compare(a.start.conversation_id ?? "", b.start.conversation_id ?? ""),
   );
   const endsInOrder = new Batches<Ending, boolean>(
     async (batch) => {
@@ -111,8 +114,9 @@ export function createTurns(
       await database.rows(
         `update messages m set content = r.text, model = r.model
          from json_to_recordset($replies::text::json) r (turn_id text, text text, model text)
-           join turns t on t.id = r.turn_id and t.status = 'running'
-         where m.n = t.n`,
+           join turns t on t.id = r.turn_id
+         -- The status of the row itself: of one that waits for the turn's end it is looked at again, after that.
+         where m.n = t.n and m.status = 'running'`,
         { replies: toJson(checkpoints) },
       );
     },

@@ -13,14 +13,14 @@ language sql volatile as $$
   select floor(extract(epoch from clock_timestamp()))::bigint;
 $$;
 
--- The row of a user, made where there is none.
+-- The row of a user, made where there is none. Until the transaction's end nobody takes their name from them.
 create function user_row(of_workspace text, of_user text, now bigint) returns bigint
 language plpgsql as $$
 declare
   found_n bigint;
 begin
   loop
-    select n into found_n from users where workspace_id = of_workspace and user_id = of_user;
+    select n into found_n from users where workspace_id = of_workspace and user_id = of_user for key share;
     exit when found;
     insert into users (workspace_id, user_id, created_at, updated_at) values (of_workspace, of_user, now, now)
       on conflict do nothing returning n into found_n;
@@ -170,7 +170,7 @@ begin
     select c.n, c.user_n, c.title, c.message_count, c.active_turn_id into conversation
       from conversations c join users u on u.n = c.user_n
       where c.id = s.conversation_id and not c.deleted and u.workspace_id = s.workspace_id and u.user_id = s.user_id
-      for update of c;
+      for update of c for key share of u;
     if not found then return jsonb_build_object('refused', 'not_found'); end if;
     if conversation.active_turn_id is not null then
       return jsonb_build_object('refused', 'turn_in_progress', 'turn_id', conversation.active_turn_id);
