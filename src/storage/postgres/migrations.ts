@@ -2,6 +2,6 @@
 import tables from "../migrations/postgres/0001_tables.sql" with { type: "text" };
 import turns from "../migrations/postgres/0002_turns.sql" with { type: "text" };
 import messageIndex from "../migrations/postgres/0003_message_index.sql" with { type: "text" };
-import rateLimits from "../migrations/postgres/0005_rate_limits.sql" with { type: "text" };
+import rateLimits from "../migrations/postgres/0010_rate_limits.sql" with { type: "text" };
 
 export const migrations: readonly string[] = [tables, turns, messageIndex, rateLimits];
