@@ -108,13 +108,9 @@ export function createTurns(
     },
 
     async checkpointReplies(checkpoints) {
-      await database.rows(
-        `update messages m set content = r.text, model = r.model
-         from json_to_recordset($replies::text::json) r (turn_id text, text text, model text)
-           join turns t on t.id = r.turn_id and t.status = 'running'
-         where m.n = t.n`,
-        { replies: toJson(checkpoints) },
-      );
+      await database.rows("select checkpoint_replies($replies::text::json)", {
+        replies: toJson(checkpoints),
+      });
     },
 
     async renewLeases(instanceId, seconds) {
@@ -124,7 +120,7 @@ export function createTurns(
              insert into instances (id, lease_until)
                values ($id, clock_timestamp() + make_interval(secs => $seconds::float8))
                on conflict (id) do update set lease_until = excluded.lease_until)
-         select coalesce((select lease_until <= clock_timestamp() from before), false) as lapsed,
+         select coalesce((select lease_until <= clock_timestamp() from before), true) as lapsed,
            array(select id from turns where instance_id = $id and status = 'running' and stop_requested) as to_stop`,
         { id: instanceId, seconds },
       );
@@ -132,7 +128,12 @@ export function createTurns(
     },
 
     async dropLeases(instanceId) {
-      await database.rows("delete from instances where id = $id", { id: instanceId });
+      // Those of dead instances that nobody misses are tidied away here, because orderly ends are rare.
+      await database.rows(
+        `delete from instances i where (id = $id or lease_until < clock_timestamp() - interval '1 day')
+           and not exists (select from turns where instance_id = i.id and status = 'running')`,
+        { id: instanceId },
+      );
     },
 
     endTurn: (turn_id, instance_id, end, now_ms) =>
