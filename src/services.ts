@@ -19,7 +19,6 @@ import { Retention } from "./keeping/retention.ts";
 import { Admission, type LimitedBy } from "./limits/admission.ts";
 import { Gcra } from "./limits/gcra.ts";
 import type { RateLimiter } from "./limits/rate-limiter.ts";
-import { turnSlots } from "./limits/turn-slots.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -65,6 +64,7 @@ export interface Services extends AppServices {
  */
 export async function createServices(config: Config, log: Log): Promise<Services> {
   const { limits, embedding } = config;
+  const instanceId = `inst_${Bun.randomUUIDv7()}`;
   const metrics = new Metrics(
     config.models.length === 0 ? ["embedded"] : config.models.map(({ model }) => model),
   );
@@ -81,12 +81,11 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const modelHealth = new ModelHealth(metrics.modelObserver("chat"));
   const embeddingHealth = new ModelHealth(metrics.modelObserver("embedding"));
   const model = createModel(config, log, modelHealth);
-  const memory = createMemory(config, model, store, log);
+  const memory = createMemory(config, model, { store, log, instanceId });
   const questions =
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
   const { prices } = config;
-  const instanceId = `inst_${Bun.randomUUIDv7()}`;
   const orphans = await endOrphans({ store, instanceId, prices });
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   const relay = await openRelay(config, instanceId, log);
@@ -106,7 +105,6 @@ export async function createServices(config: Config, log: Log): Promise<Services
     },
     prices,
     budgets: config.budgets,
-    slots: turnSlots(limits),
     fallbacks: config.models.slice(1).map(({ model }) => model),
   });
   memory.start();
@@ -231,7 +229,11 @@ function createModel({ models, limits, throughProxy }: Config, log: Log, observe
   );
 }
 
-function createMemory(config: Config, model: Model, store: Store, log: Log): BackgroundMemory {
+function createMemory(
+  config: Config,
+  model: Model,
+  { store, log, instanceId }: { store: Store; log: Log; instanceId: string },
+): BackgroundMemory {
   const { limits, memory, memoryModel, prices } = config;
   const ledger = { store, prices, log };
   const ways =
@@ -241,7 +243,7 @@ function createMemory(config: Config, model: Model, store: Store, log: Log): Bac
           drawing: drawByModel(model, memoryModel, limits.memoryTokens, enterAs("memory", ledger)),
           summarising: summariseByModel(model, memoryModel, enterAs("summary", ledger)),
         };
-  return new BackgroundMemory(memory, { store, log, limits, ...ways });
+  return new BackgroundMemory(memory, { store, log, limits, instanceId, ...ways });
 }
 
 const rateLimiters = (): Record<LimitedBy, RateLimiter> => ({

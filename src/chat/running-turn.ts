@@ -1,5 +1,4 @@
 /** What a turn is while it runs: what it was started with, what it works with and how it may come out. */
-import type { TurnSlots } from "../limits/turn-slots.ts";
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { Relay } from "../storage/relay.ts";
@@ -35,7 +34,6 @@ export interface TurnServices extends ContextServices, ReservationServices {
   readonly instanceId: string;
   /** To other instances; null where none shares the storage. */
   readonly relay: Relay | null;
-  readonly slots: TurnSlots;
 }
 
 /** How the model's part of a turn went. */

@@ -5,7 +5,7 @@
 import type { TurnToRemember, UserScope } from "../storage/memory-store.ts";
 import type { Drawing } from "./drawing.ts";
 import { Folding, type FoldingServices, type Urgency } from "./folding.ts";
-import { Remembering, type RememberingOptions } from "./remembering.ts";
+import { Remembering, type RememberingOptions, type RememberingServices } from "./remembering.ts";
 
 export interface EndedTurn extends TurnToRemember {
   conversation_id: string;
@@ -14,9 +14,7 @@ export interface EndedTurn extends TurnToRemember {
   fold: Urgency | null;
 }
 
-export interface BackgroundServices extends FoldingServices {
-  readonly drawing: Drawing;
-}
+export type BackgroundServices = FoldingServices & RememberingServices;
 
 export class BackgroundMemory {
   readonly #folding: Folding;

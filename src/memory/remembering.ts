@@ -20,6 +20,8 @@ const retryAfterMs = [1_000, 30_000];
 
 export interface RememberingServices {
   readonly store: Store;
+  /** This process: whose turns are its own to remember. */
+  readonly instanceId: string;
   readonly log: Log;
   readonly limits: Limits;
   readonly drawing: Drawing;
@@ -186,10 +188,10 @@ export class Remembering {
 
   async #takeFromStore(): Promise<void> {
     if (this.#closing.signal.aborted) return;
-    const { store, log } = this.services;
+    const { store, log, instanceId } = this.services;
     try {
       this.#overflowed = false;
-      const turns = await store.turnsToRemember(this.#options.waitingMax);
+      const turns = await store.turnsToRemember(instanceId, this.#options.waitingMax);
       if (turns.length === this.#options.waitingMax) this.#overflowed = true;
       for (const turn of turns) this.add(turn);
     } catch (error) {

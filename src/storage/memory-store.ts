@@ -106,12 +106,18 @@ export interface Summary {
   through_seq: number;
 }
 
+/**
+ * Messages that fell between the summary and the window: normally none, or a few for a moment. More than a conversation
+ * may have outside of its summary before that is written on.
+ */
+export const betweenMax = 1_024;
+
 /** What of a conversation can go into a prompt. */
 export interface ConversationContext {
   summary: Summary;
   /** The newest messages within the budget, oldest first. */
   window: MessageRecord[];
-  /** Messages that neither the summary nor the window holds, oldest first, the newest of them where they are many. */
+  /** Messages that neither the summary nor the window holds, oldest first: the newest `betweenMax` of them. */
   between: MessageRecord[];
 }
 
@@ -195,8 +201,11 @@ export interface MemoryStore {
   ): Promise<MemoryRecord[]>;
   updateMemory(user: UserScope, id: string, patch: MemoryPatch, nowMs: number): Promise<MemoryRecord | null>;
   deleteMemory(user: UserScope, id: string): Promise<boolean>;
-  /** Ended turns of any user whose memories are still to be drawn, oldest first. */
-  turnsToRemember(limit: number): Promise<TurnToRemember[]>;
+  /**
+   * Ended turns of any user whose memories are still to be drawn and that are this instance's to draw from, oldest first:
+   * those that it ran, and those whose instance is dead, which are its own from now on.
+   */
+  turnsToRemember(instanceId: string, limit: number): Promise<TurnToRemember[]>;
 
   /** Which of the user's messages bear on a question, best first. */
   recall(query: RecallQuery): Promise<RecalledMessage[]>;

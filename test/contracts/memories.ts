@@ -81,7 +81,7 @@ export function describeMemories(name: string, open: () => Promise<StoreUnderTes
         await turn({ user_id, message: "three", use_memory: false }, { to_remember: true });
         const last = await turn({ user_id, message: "four" }, { to_remember: true });
         await store.startTurn(scope, turnStart({ user_id, message: "still running" }));
-        const waiting = await store.turnsToRemember(10);
+        const waiting = await store.turnsToRemember(instance, 10);
         expect(waiting).toEqual(
           [first, last].map(({ id, user_message_id }, index) => ({
             workspace_id: "default",
@@ -92,7 +92,7 @@ export function describeMemories(name: string, open: () => Promise<StoreUnderTes
             created_at: 1_700_000_000,
           })),
         );
-        expect((await store.turnsToRemember(1)).length).toBe(1);
+        expect((await store.turnsToRemember(instance, 1)).length).toBe(1);
 
         const memory = newMemory("The user counts.");
         const saved = await store.saveMemories(user(user_id), [memory], first.id, 10, at(0) * 1000);
@@ -102,14 +102,14 @@ export function describeMemories(name: string, open: () => Promise<StoreUnderTes
         expect(await store.saveMemories(user(user_id), again, first.id, 10, at(0) * 1000)).toEqual([]);
         expect(textsOf(await held(user_id))).toEqual(["The user counts."]);
         await store.saveMemories(user(user_id), [], last.id, 10, at(0) * 1000);
-        expect(await store.turnsToRemember(10)).toEqual([]);
+        expect(await store.turnsToRemember(instance, 10)).toEqual([]);
       });
 
       test("that were deleted leave nothing to save", async () => {
         const { id, conversation_id } = await turn({ user_id: "gone" }, { to_remember: true });
         await store.deleteConversation(scope, conversation_id);
         expect(await store.saveMemories(user("gone"), [newMemory("A ghost.")], id, 10, 0)).toEqual([]);
-        expect([await store.turnsToRemember(10), await held("gone")]).toEqual([[], []]);
+        expect([await store.turnsToRemember(instance, 10), await held("gone")]).toEqual([[], []]);
       });
     });
 

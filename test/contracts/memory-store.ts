@@ -258,7 +258,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
 
     describe("turns to remember", () => {
       const ofUser = async (user_id: string) =>
-        (await store.turnsToRemember(1_000)).filter((entry) => entry.user_id === user_id);
+        (await store.turnsToRemember(instance, 1_000)).filter((entry) => entry.user_id === user_id);
 
       test("are those that ended so, oldest first, with what the user said", async () => {
         const user_id = "talker";
@@ -272,7 +272,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         const [one, two, ...more] = await ofUser(user_id);
         expect(one).toEqual({ ...expected, created_at: now });
         expect([two?.turn_id, more]).toEqual([second.turn_id, []]);
-        expect((await store.turnsToRemember(1)).length).toBe(1);
+        expect((await store.turnsToRemember(instance, 1)).length).toBe(1);
       });
 
       test("are remembered once, with memories or without", async () => {
@@ -622,7 +622,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         expect((await store.conversationContext(user("leaver"), conversation_id, 9, 9)).summary.text).toBe(
           "",
         );
-        const left = await store.turnsToRemember(1_000);
+        const left = await store.turnsToRemember(instance, 1_000);
         expect(left.filter(({ user_id }) => user_id === "leaver")).toEqual([]);
       });
     });
@@ -699,7 +699,7 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         expect(await store.receipt(scope, turn_id)).toBeNull();
         expect(await find("erased", "walrus")).toBe(0);
         expect((await store.keptConversations(ada, 9, null)).conversations).toEqual([]);
-        const left = await store.turnsToRemember(1_000);
+        const left = await store.turnsToRemember(instance, 1_000);
         expect(left.filter(({ user_id }) => user_id === "erased")).toEqual([]);
       });
 

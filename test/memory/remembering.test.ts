@@ -27,9 +27,9 @@ function memoryOn(
   server: ModelServer | null,
   options: RememberingOptions = {},
 ): BackgroundMemory {
-  const { store, log, limits, modelOf } = bench;
+  const { store, log, limits, instanceId, modelOf } = bench;
   const drawing = server === null ? drawByPatterns : drawByModel(modelOf(server), null, limits.memoryTokens);
-  return new BackgroundMemory(true, { store, log, limits, drawing, summarising: null }, options);
+  return new BackgroundMemory(true, { store, log, limits, instanceId, drawing, summarising: null }, options);
 }
 
 const said = (message: string) => ({ message, tokens: 5 });
@@ -40,8 +40,8 @@ const turnOf = (
   now_ms = Date.now(),
 ): Promise<StoredTurn> => bench.turn(user_id, said(message), said("Noted."), { to_remember: true, now_ms });
 
-const untilDone = ({ store }: Workbench): Promise<void> =>
-  until("all is remembered", async () => (await store.turnsToRemember(1)).length === 0);
+const untilDone = ({ store, instanceId }: Workbench): Promise<void> =>
+  until("all is remembered", async () => (await store.turnsToRemember(instanceId, 1)).length === 0);
 
 const textsOf = async ({ store }: Workbench, user_id: string): Promise<string[]> =>
   (await store.heldMemories(scope(user_id))).map(({ text }) => text).reverse();
@@ -161,7 +161,7 @@ describe("a drawing that fails", () => {
     // Somebody else's turn comes after all that was there to do.
     await turnOf(bench, "ben", "My name is Ben.");
     model.memory.reply([answer("The user's name is Ben.")]);
-    const [last] = await bench.store.turnsToRemember(1);
+    const [last] = await bench.store.turnsToRemember(bench.instanceId, 1);
     memory.turnEnded({ ...last!, conversation_id: "", to_remember: true, fold: null });
     await until("it is remembered", () => bench.logged.some(({ event }) => event === "remembered"));
     await Bun.sleep(50);

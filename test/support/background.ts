@@ -30,6 +30,8 @@ export interface StoredTurn {
 
 export interface Workbench extends AsyncDisposable {
   readonly store: Store;
+  /** Which ran the turns. */
+  readonly instanceId: string;
   readonly limits: Limits;
   readonly log: Log;
   /** The lines that were logged, as they were given. */
@@ -60,6 +62,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
     get store() {
       return store;
     },
+    instanceId: instance_id,
     limits: all,
     log,
     logged,
@@ -94,6 +97,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
         idempotency: null,
         key_id: "key_test",
         reservation: null,
+        slots: [],
         now_ms,
       });
       await store.endTurn(

@@ -34,35 +34,39 @@ export function createConversations(database: Database): Pick<Store, Conversatio
 
   return {
     createConversation: (scope, { id, user_id, title, metadata, idempotency, now_ms }) =>
-      database.transaction(async (queries) => {
-        if (idempotency !== null) {
-          const { rows } = await reserveKey(queries, { ...idempotency }, id, now_ms);
-          const known = rows[0]!;
-          if (known.body_hash !== idempotency.body_hash) throw new AppError("idempotency_key_reused");
-          if (known.resource_id !== id) {
-            const made = await find(queries, scope, known.resource_id);
-            if (made === null) throw madeAndDeleted("conversation that this Idempotency-Key created");
-            return { conversation: made, replayed: true };
+      // Its id is new: done a second time it finds what it has made.
+      database.transaction(
+        async (queries) => {
+          if (idempotency !== null) {
+            const { rows } = await reserveKey(queries, { ...idempotency }, id, now_ms);
+            const known = rows[0]!;
+            if (known.body_hash !== idempotency.body_hash) throw new AppError("idempotency_key_reused");
+            if (known.resource_id !== id) {
+              const made = await find(queries, scope, known.resource_id);
+              if (made === null) throw madeAndDeleted("conversation that this Idempotency-Key created");
+              return { conversation: made, replayed: true };
+            }
           }
-        }
-        await queries.rows(
-          `with title_given as (select $title::text as title)
+          await queries.rows(
+            `with title_given as (select $title::text as title)
            insert into conversations (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
            select $id, $workspace_id, $user_id, user_row($workspace_id, $user_id, $now::int8), title,
              $metadata::text::json, $now::int8, $now::int8, $now_ms::int8 from title_given
            on conflict (id) do nothing`,
-          {
-            id,
-            workspace_id: scope.workspace_id,
-            user_id,
-            title,
-            metadata: toJson(metadata),
-            now: Math.floor(now_ms / 1000),
-            now_ms,
-          },
-        );
-        return { conversation: (await find(queries, scope, id))!, replayed: false };
-      }),
+            {
+              id,
+              workspace_id: scope.workspace_id,
+              user_id,
+              title,
+              metadata: toJson(metadata),
+              now: Math.floor(now_ms / 1000),
+              now_ms,
+            },
+          );
+          return { conversation: (await find(queries, scope, id))!, replayed: false };
+        },
+        { repeatable: true },
+      ),
 
     conversation: (scope, id) => find(database, scope, id),
 

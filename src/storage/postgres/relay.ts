@@ -15,6 +15,8 @@ export interface PostgresRelayOptions {
 }
 
 const connectionsMax = 2;
+/** Queries that wait for one; what is asked for of turns is gathered before that. */
+const waitingMax = 1_000;
 /** So long a query waits for a connection. */
 const waitSecondsMax = 5;
 /** Until listening is tried again, where that failed from the start. */
@@ -32,7 +34,7 @@ export async function openPostgresRelay(
   instanceId: string,
   { statementSecondsMax = 30, onFault }: PostgresRelayOptions,
 ): Promise<Relay> {
-  const database = new Database(url, { connectionsMax, statementSecondsMax, waitSecondsMax });
+  const database = new Database(url, { connectionsMax, waitingMax, statementSecondsMax, waitSecondsMax });
   const hearMessage: ((message: RelayMessage, from: string) => void)[] = [];
   const hearReconnected: (() => void)[] = [];
   const hearChanged: [ChangeTopic, () => void][] = [];

@@ -18,7 +18,7 @@ import { createUsage } from "./usage.ts";
 import { createVectors } from "./vectors.ts";
 
 export interface PostgresStoreOptions {
-  /** More starts of turns are refused as overloaded. */
+  /** More starts of turns are refused as overloaded, and more than twice as many queries of all kinds. */
   writesWaitingMax?: number;
   connectionsMax?: number;
   /** So long a query may take. */
@@ -44,7 +44,8 @@ export async function openPostgresStore(
     onUpgrade,
   }: PostgresStoreOptions = {},
 ): Promise<Store> {
-  const database = new Database(url, { connectionsMax, statementSecondsMax, waitSecondsMax });
+  const waitingMax = 2 * writesWaitingMax;
+  const database = new Database(url, { connectionsMax, waitingMax, statementSecondsMax, waitSecondsMax });
   try {
     const migrated = await migrate(database);
     if (migrated !== null) onUpgrade?.(migrated);

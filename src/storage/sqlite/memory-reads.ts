@@ -1,16 +1,17 @@
 /** Queries about users, memories and what of a conversation goes into a prompt. They run in the server's thread. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import type {
-  ConversationContext,
-  KeptConversationPage,
-  MemoryPage,
-  MemoryQuery,
-  MemoryRecord,
-  ProfileRecord,
-  PromptQuery,
-  PromptSources,
-  TurnToRemember,
-  UserScope,
+import {
+  betweenMax,
+  type ConversationContext,
+  type KeptConversationPage,
+  type MemoryPage,
+  type MemoryQuery,
+  type MemoryRecord,
+  type ProfileRecord,
+  type PromptQuery,
+  type PromptSources,
+  type TurnToRemember,
+  type UserScope,
 } from "../memory-store.ts";
 import type { MessageRecord } from "../store.ts";
 import {
@@ -21,12 +22,6 @@ import {
   toConversation,
   toMessage,
 } from "./rows.ts";
-
-/**
- * Messages that fell between the summary and the window: normally none, or a few for a moment. More than a conversation
- * may have outside of its summary before that is written on.
- */
-const betweenMax = 1_024;
 
 interface ProfileRow extends Omit<ProfileRecord, "metadata"> {
   metadata: string;
