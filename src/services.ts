@@ -6,6 +6,7 @@ import { KnownKeys } from "./auth/known-keys.ts";
 import { OpenViews } from "./auth/open-views.ts";
 import { UserTokens } from "./auth/user-tokens.ts";
 import { logTurn } from "./chat/ended-turn.ts";
+import { endOrphans } from "./chat/orphans.ts";
 import { SystemPrompt } from "./chat/prompt.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
@@ -36,7 +37,9 @@ import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
+import { openPostgresRelay } from "./storage/postgres/relay.ts";
 import { openPostgresStore } from "./storage/postgres/store.ts";
+import type { Relay } from "./storage/relay.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
@@ -86,8 +89,13 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const questions =
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
+  const { prices } = config;
+  const orphans = await endOrphans({ store, instanceId, prices });
+  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
+  const relay = await openRelay(config, instanceId, log);
   const turns = new RunningTurns({
     store,
+    relay,
     model,
     memory,
     log,
@@ -99,12 +107,10 @@ export async function createServices(config: Config, log: Log): Promise<Services
       logTurn(log, ended, config.logContent);
       metrics.turnEnded(ended);
     },
-    prices: config.prices,
+    prices,
     budgets: config.budgets,
     fallbacks: config.models.slice(1).map(({ model }) => model),
   });
-  const orphans = await turns.endOrphans();
-  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   memory.start();
   const forgetting = forgetOld(store, claims);
   const library = new DocumentLibrary({
@@ -173,9 +179,23 @@ export async function createServices(config: Config, log: Log): Promise<Services
       await library.close();
       await upkeep?.stop();
       await keys.close();
+      await relay?.close();
       await store.close();
     },
   };
+}
+
+/** Null where no other instance shares the storage. */
+async function openRelay(
+  { databaseUrl, limits }: Config,
+  instanceId: string,
+  log: Log,
+): Promise<Relay | null> {
+  if (databaseUrl === null) return null;
+  return await openPostgresRelay(databaseUrl, instanceId, {
+    statementSecondsMax: limits.databaseSecondsMax,
+    onFault: (err) => log.warn({ err }, "other instances not heard"),
+  });
 }
 
 /** @throws StorageUnusableError */
