@@ -170,7 +170,12 @@ describe("the database", () => {
     await limiters!.address.take("203.0.113.7", { requests: 100, windowSeconds: 1 });
     await limiters!.address.take("203.0.113.8", { requests: 1, windowSeconds: 60 });
     await Bun.sleep(20);
-    const database = new Database(url, { connectionsMax: 1, statementSecondsMax: 5, waitSecondsMax: 5 });
+    const database = new Database(url, {
+      connectionsMax: 1,
+      waitingMax: 9,
+      statementSecondsMax: 5,
+      waitSecondsMax: 5,
+    });
     await clearOld(database);
     await database.close();
     const rows: { name: string; ahead_ms: number }[] = await db`select name, ahead_ms from rate_limits`;

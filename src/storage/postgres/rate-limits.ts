@@ -10,6 +10,8 @@ const defaultWaitMsMax = 500;
 /** So long the database isn't asked again where it gave no answer. */
 const pauseMs = 1_000;
 const connectionsMax = 2;
+/** Requests that wait to be counted; what is beyond is counted here. */
+const waitingMax = 10_000;
 /** Rows of quotas that are whole again are nothing but waste. */
 const clearMs = 60_000;
 
@@ -30,6 +32,7 @@ export function openPostgresRateLimits(
 ): RateLimits {
   const database = new Database(url, {
     connectionsMax,
+    waitingMax,
     statementSecondsMax: waitMsMax / 1000,
     waitSecondsMax: waitMsMax / 1000,
   });
