@@ -52,6 +52,12 @@ const steps: readonly Step[] = [
   byN("keys"),
   { table: "budgets", key: ["workspace_id", "scope", "subject"] },
   { table: "budget_counters", key: ["scope", "period"] },
+  // The texts that the full-text index has, and whose recall may find them.
+  {
+    ...byN("message_index"),
+    from: `select i.rowid as n, case when i.scope <> '' then c.user_n end as user_n, m.content
+      from message_index i join messages m on m.n = i.rowid join conversations c on c.n = m.conversation_n`,
+  },
 ];
 
 const uploads = { name: "uploads", columns: ["revision_n", "start", "bytes"], key: ["revision_n", "start"] };

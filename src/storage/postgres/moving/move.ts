@@ -18,6 +18,7 @@ import {
 } from "../../moving.ts";
 import { StorageUnusableError } from "../../unusable.ts";
 import { Database } from "../database.ts";
+import { indexes } from "./indexes.ts";
 import {
   add,
   begin,
@@ -25,6 +26,7 @@ import {
   checksumIn,
   checksumOf,
   columnsOf,
+  type Destination,
   finish,
   type Progress,
   proceed,
@@ -44,7 +46,10 @@ const retryMs = 250;
 const rowsAtOnce = 1_000;
 
 interface Target extends MovedTable {
-  targetColumns: readonly Column[];
+  destination: Destination;
+  /** A row as it is sent. */
+  toSent(row: MovedRow): MovedRow;
+  compared: readonly Column[];
 }
 
 /**
@@ -91,13 +96,20 @@ async function move(source: MoveSource, database: Database, options: MoveOptions
 async function targetsOf(source: MoveSource, database: Database): Promise<Target[]> {
   const targets: Target[] = [];
   for (const table of source.tables) {
-    const there = await columnsOf(database, table.name);
-    const targetColumns = table.columns.map((name) => {
-      const column = there.find((each) => each.name === name);
-      if (column === undefined) throw new Error(`nothing takes ${table.name}.${name}`);
-      return column;
+    const { name } = table;
+    const index = indexes[name];
+    if (index !== undefined) {
+      const { sent, call, ...rest } = index;
+      targets.push({ ...table, ...rest, destination: { name, sent, call } });
+      continue;
+    }
+    const there = await columnsOf(database, name);
+    const sent = table.columns.map((column) => {
+      const found = there.find((each) => each.name === column);
+      if (found === undefined) throw new Error(`nothing takes ${name}.${column}`);
+      return found;
     });
-    targets.push({ ...table, targetColumns });
+    targets.push({ ...table, compared: sent, toSent: (row) => row, destination: { name, sent, call: null } });
   }
   return targets;
 }
@@ -164,7 +176,7 @@ class Work {
       await sending;
       this.options.signal.throwIfAborted();
       const to = { table: table.name, position: positionTo(chunk.last) };
-      sending = add(this.database, { name: table.name, columns: table.targetColumns }, chunk.rows, at, to);
+      sending = add(this.database, table.destination, chunk.rows, at, to);
       sending.catch(() => {});
       at = to;
       this.#progress(chunk.count);
@@ -177,7 +189,7 @@ class Work {
   async checkAll(): Promise<CheckedTable[]> {
     const checked: CheckedTable[] = [];
     for (const table of this.targets) {
-      const there = checksumIn(this.database, table.name, table.targetColumns);
+      const there = checksumIn(this.database, table.name, table.compared);
       there.catch(() => {});
       const source = await this.#checksumOf(table);
       checked.push({ name: table.name, source, target: await there });
@@ -190,7 +202,7 @@ class Work {
     let rows = 0;
     for (const row of this.source.rows(table.name, null)) {
       const text = canonicalRow(
-        table.targetColumns.map(({ name, type }) => {
+        table.compared.map(({ name, type }) => {
           const value = storable(type, row[name]!);
           if (typeof value === "string" && value !== row[name]) this.repaired++;
           return canonical(type, value);
@@ -238,10 +250,11 @@ function* chunksOf(source: MoveSource, table: Target, after: Position | null): I
   if (parts.length > 0) yield chunk();
 }
 
-function sentRow({ name: table, targetColumns }: Target, row: MovedRow): string {
-  const members = targetColumns.map(({ name, type }) => {
+function sentRow({ name: table, destination, toSent }: Target, row: MovedRow): string {
+  const values = toSent(row);
+  const members = destination.sent.map(({ name, type }) => {
     try {
-      return `"${name}":${sent(type, storable(type, row[name]!))}`;
+      return `"${name}":${sent(type, storable(type, values[name]!))}`;
     } catch (cause) {
       throw new StorageUnusableError(`a row of ${table} is damaged: ${name} holds no JSON`, { cause });
     }

@@ -144,6 +144,14 @@ export async function columnsOf(database: Database, table: string): Promise<Colu
   });
 }
 
+/** A table, and what is sent to it. */
+export interface Destination {
+  name: string;
+  sent: readonly Column[];
+  /** A call for each row, where it isn't inserted as it is. */
+  call: string | null;
+}
+
 /**
  * Adds rows of a table and notes how far that is, in one statement.
  * @param rows an array of objects, as JSON
@@ -151,19 +159,21 @@ export async function columnsOf(database: Database, table: string): Promise<Colu
  */
 export async function add(
   database: Database,
-  { name, columns }: { name: string; columns: readonly Column[] },
+  { name, sent, call }: Destination,
   rows: string,
   from: Progress,
   to: Progress,
 ): Promise<void> {
-  const list = columns.map((column) => `"${column.name}"`).join(", ");
-  const [step] = await database.change(
-    `with step as (${advance} returning 1), added as (
-       insert into "${name}" (${list}) select ${columns.map((column) => `r."${column.name}"`).join(", ")}
-         from json_populate_recordset(null::"${name}", $rows::text::json) r, step)
-     select 1 as one from step`,
-    { rows, ...advanceBindings(from, to) },
-  );
+  const columns = sent.map((column) => `"${column.name}"`).join(", ");
+  const record = sent.map((column) => `"${column.name}" ${column.type}`).join(", ");
+  const given = `json_to_recordset($rows::text::json) r (${record}), step`;
+  const adding =
+    call === null
+      ? `with step as (${advance} returning 1), added as (insert into "${name}" (${columns}) select ${columns} from ${given})
+         select 1 as one from step`
+      : `with step as (${advance} returning 1) select count(*) as calls from (select ${call} as called from ${given}) c
+         having (select count(*) from step) = 1`;
+  const [step] = await database.change(adding, { rows, ...advanceBindings(from, to) });
   if (step === undefined) throw atWorkToo();
 }
 
