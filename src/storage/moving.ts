@@ -15,6 +15,8 @@ export interface MovedTable {
   /** Rows come in its order. */
   readonly key: readonly string[];
   readonly rows: number;
+  /** It is made of others, and can be made of them again. */
+  readonly derived: boolean;
 }
 
 /** What is moved. It is of one moment, and nobody serves it meanwhile. */

@@ -22,11 +22,12 @@ interface Step {
   instead?: Readonly<Record<string, string>>;
   /** Columns that are of use to SQLite alone. */
   without?: readonly string[];
+  derived?: true;
 }
 
 const byN = (table: string): Step => ({ table, key: ["n"] });
 
-/** All tables, each after those that it points to. What of SQLite isn't in here is in `leftOut`. */
+/** All tables, each after those that it points to. */
 const steps: readonly Step[] = [
   { table: "workspaces", key: ["id"] },
   // Notes of what is still to be cleared from SQLite's files.
@@ -49,18 +50,34 @@ const steps: readonly Step[] = [
   { ...byN("document_revisions"), without: ["scope"] },
   { table: "document_parts", key: ["revision_n", "start"] },
   byN("passages"),
+  byN("vector_spaces"),
+  { ...byN("message_vectors"), derived: true },
+  { ...byN("memory_vectors"), derived: true },
+  { ...byN("passage_vectors"), derived: true },
   byN("keys"),
   { table: "budgets", key: ["workspace_id", "scope", "subject"] },
   { table: "budget_counters", key: ["scope", "period"] },
   // The texts that the full-text index has, and whose recall may find them.
   {
     ...byN("message_index"),
+    derived: true,
     from: `select i.rowid as n, case when i.scope <> '' then c.user_n end as user_n, m.content
       from message_index i join messages m on m.n = i.rowid join conversations c on c.n = m.conversation_n`,
   },
+  {
+    ...byN("passage_index"),
+    derived: true,
+    from: `select p.n, p.revision_n, p.heading, p.text from passages p join document_revisions r on r.n = p.revision_n
+      where r.document_n is not null`,
+  },
 ];
 
-const uploads = { name: "uploads", columns: ["revision_n", "start", "bytes"], key: ["revision_n", "start"] };
+const uploads = {
+  name: "uploads",
+  columns: ["revision_n", "start", "bytes"],
+  key: ["revision_n", "start"],
+  derived: false,
+};
 /** So large is a piece of an upload at most. */
 const uploadPieceBytes = 1024 * 1024;
 
@@ -127,7 +144,7 @@ function sourceOf(db: Database, dataDir: string): Omit<MoveSource, "hasChanged" 
   const tables: MovedTable[] = steps.map((step) => {
     const { columns, from } = walks.get(step.table)!;
     const { rows } = db.query<{ rows: bigint }, []>(`select count(*) as rows from ${from}`).get()!;
-    return { name: step.table, columns, key: step.key, rows: Number(rows) };
+    return { name: step.table, columns, key: step.key, rows: Number(rows), derived: step.derived ?? false };
   });
   // After the revisions that they are of.
   const place = 1 + tables.findIndex(({ name }) => name === "document_revisions");

@@ -5,6 +5,7 @@
 import { stemmed } from "../../../search/terms.ts";
 import { cutWords } from "../../../search/words.ts";
 import type { MovedRow } from "../../moving.ts";
+import { passageLexemes } from "../indexed.ts";
 import type { Column } from "./target.ts";
 
 export interface Index {
@@ -32,5 +33,22 @@ export const indexes: Readonly<Record<string, Index>> = {
     },
     call: "index_message(r.n, r.user_n, r.words, r.terms)",
     compared: [{ name: "n", type: "int8" }],
+  },
+  passage_index: {
+    sent: [
+      { name: "n", type: "int8" },
+      { name: "revision_n", type: "int8" },
+      { name: "lexemes", type: "text" },
+    ],
+    toSent: ({ n, revision_n, heading, text: passage }) => ({
+      n: n!,
+      revision_n: revision_n!,
+      lexemes: passageLexemes(text(heading), text(passage)),
+    }),
+    call: "index_passage(r.n, r.revision_n, r.lexemes)",
+    compared: [
+      { name: "n", type: "int8" },
+      { name: "revision_n", type: "int8" },
+    ],
   },
 };

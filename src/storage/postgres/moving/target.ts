@@ -49,7 +49,8 @@ export async function begin(
       );
     }
     // What the migrations have put in as well: the source has its own.
-    await queries.rows(`truncate ${source.tables.map(({ name }) => `"${name}"`).join(", ")} cascade`);
+    const tables = source.tables.filter(({ derived }) => !derived);
+    await queries.rows(`truncate ${tables.map(({ name }) => `"${name}"`).join(", ")} cascade`);
     const progress = { table: source.tables[0]!.name, position: null };
     await queries.rows(
       "update migration_progress set source = $source, state = $state, table_name = $table, position = null",
@@ -111,7 +112,7 @@ async function wasMoved(queries: Queries, { state }: MoveSource): Promise<boolea
 
 async function refuseFilled(queries: Queries, { tables }: MoveSource): Promise<void> {
   const own = ["workspaces", "settings"];
-  for (const { name } of tables.filter(({ name }) => !own.includes(name))) {
+  for (const { name } of tables.filter(({ name, derived }) => !derived && !own.includes(name))) {
     const found = await queries.row(`select 1 as one from "${name}" limit 1`);
     if (found !== null) {
       throw new StorageUnusableError(

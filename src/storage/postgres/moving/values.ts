@@ -46,7 +46,7 @@ export function canonical(type: ColumnType, value: MovedValue): string | null {
   if (value === null) return null;
   if (type === "bool") return value === 0n ? "0" : "1";
   if (type === "jsonb") return binaryJson(JSON.parse(value as string));
-  if (type === "timestamptz") return `${value}000000`;
+  if (type === "timestamptz") return String(BigInt(value as bigint) * 1_000_000n);
   if (type === "bytea")
     return createHash("sha256")
       .update(value as Uint8Array)
