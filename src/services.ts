@@ -37,12 +37,15 @@ import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
+import type { Moved, MoveOptions } from "./storage/moving.ts";
+import { moveToPostgres } from "./storage/postgres/moving/move.ts";
 import { openPostgresRelay } from "./storage/postgres/relay.ts";
 import { openPostgresStore } from "./storage/postgres/store.ts";
 import type { Relay } from "./storage/relay.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
+import { openMoveSource } from "./storage/sqlite/move-source.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
 import { enterAs } from "./usage/background-ledger.ts";
@@ -224,6 +227,24 @@ export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKe
 
 /** What keeps and moves the data as a whole, beside a service or without one. */
 export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
+
+/**
+ * Moves the data of a directory that nobody serves to PostgreSQL, or goes on with that.
+ * @param onUpgrade hears of it where its database was of an older version
+ * @throws StorageUnusableError
+ */
+export async function moveData(
+  path: string,
+  url: string,
+  { onUpgrade, ...options }: MoveOptions & { onUpgrade(upgrade: { from: number; to: number }): void },
+): Promise<Moved> {
+  const source = openMoveSource(path, onUpgrade);
+  try {
+    return await moveToPostgres(source, url, options);
+  } finally {
+    source.close();
+  }
+}
 
 /** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
 export function createParts({ models, embedding, limits, throughProxy, dataDir }: Config) {
