@@ -59,6 +59,7 @@ interface Target extends MovedTable {
 export async function moveToPostgres(source: MoveSource, url: string, options: MoveOptions): Promise<Moved> {
   const database = new Database(url, {
     connectionsMax: 2,
+    waitingMax: 1_000,
     statementSecondsMax,
     waitSecondsMax: 10,
     // The last commit waits for the disk, and with it all before.
