@@ -81,8 +81,8 @@ describe("checksums", () => {
       "a limit",
       "budgets",
       "true",
-      "limits = limits || '{\"tokens_day\": 100001}'",
-      "limits = limits || '{\"tokens_day\": 100000}'",
+      "limits = (limits::jsonb || '{\"tokens_day\": 100001}')::json",
+      "limits = (limits::jsonb || '{\"tokens_day\": 100000}')::json",
     ],
   ];
   for (const [what, table, row, changed, undo] of changes) {
