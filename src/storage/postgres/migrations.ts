@@ -4,5 +4,15 @@ import turns from "../migrations/postgres/0002_turns.sql" with { type: "text" };
 import search from "../migrations/postgres/0003_search.sql" with { type: "text" };
 import messageIndex from "../migrations/postgres/0004_message_index.sql" with { type: "text" };
 import passageIndex from "../migrations/postgres/0005_passage_index.sql" with { type: "text" };
+import vectors from "../migrations/postgres/0006_vectors.sql" with { type: "text" };
+import searches from "../migrations/postgres/0007_searches.sql" with { type: "text" };
 
-export const migrations: readonly string[] = [tables, turns, search, messageIndex, passageIndex];
+export const migrations: readonly string[] = [
+  tables,
+  turns,
+  search,
+  messageIndex,
+  passageIndex,
+  vectors,
+  searches,
+];
