@@ -7,6 +7,7 @@ import passageIndex from "../migrations/postgres/0005_passage_index.sql" with { 
 import vectors from "../migrations/postgres/0006_vectors.sql" with { type: "text" };
 import memories from "../migrations/postgres/0007_memories.sql" with { type: "text" };
 import searches from "../migrations/postgres/0007_searches.sql" with { type: "text" };
+import documents from "../migrations/postgres/0008_documents.sql" with { type: "text" };
 import rateLimits from "../migrations/postgres/0010_rate_limits.sql" with { type: "text" };
 
 export const migrations: readonly string[] = [
@@ -18,5 +19,6 @@ export const migrations: readonly string[] = [
   vectors,
   memories,
   searches,
+  documents,
   rateLimits,
 ];
