@@ -6,6 +6,7 @@ import messageIndex from "../migrations/postgres/0004_message_index.sql" with { 
 import passageIndex from "../migrations/postgres/0005_passage_index.sql" with { type: "text" };
 import memories from "../migrations/postgres/0007_memories.sql" with { type: "text" };
 import documents from "../migrations/postgres/0008_documents.sql" with { type: "text" };
+import erasure from "../migrations/postgres/0009_erasure.sql" with { type: "text" };
 
 export const migrations: readonly string[] = [
   tables,
@@ -15,4 +16,5 @@ export const migrations: readonly string[] = [
   passageIndex,
   memories,
   documents,
+  erasure,
 ];

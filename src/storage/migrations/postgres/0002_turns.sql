@@ -13,14 +13,14 @@ language sql volatile as $$
   select floor(extract(epoch from clock_timestamp()))::bigint;
 $$;
 
--- The row of a user, made where there is none.
+-- The row of a user, made where there is none; until the transaction ends nobody cuts that user off.
 create function user_row(of_workspace text, of_user text, now bigint) returns bigint
 language plpgsql as $$
 declare
   found_n bigint;
 begin
   loop
-    select n into found_n from users where workspace_id = of_workspace and user_id = of_user;
+    select n into found_n from users where workspace_id = of_workspace and user_id = of_user for key share;
     exit when found;
     insert into users (workspace_id, user_id, created_at, updated_at) values (of_workspace, of_user, now, now)
       on conflict do nothing returning n into found_n;
