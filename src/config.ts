@@ -32,6 +32,8 @@ const limitDefaults = {
   turnsRunningMax: 10_000,
   requestsOpenMax: 20_000,
   writesWaitingMax: 10_000,
+  databaseConnectionsMax: 10,
+  databaseSecondsMax: 30,
   connectionIdleSeconds: 120,
   bodyBytesMax: 1024 * 1024,
   bodySecondsMax: 30,
@@ -66,6 +68,8 @@ export type Limits = Readonly<typeof limitDefaults>;
 const limitRanges: Partial<Record<keyof Limits, [minimum: number, maximum: number]>> = {
   shutdownSeconds: [0, 1e9],
   documentWaitSeconds: [0, 1e9],
+  // A search may run while a turn starts.
+  databaseConnectionsMax: [2, 1_000],
   // Where 0 is no limit.
   addressRequestsPerMinute: [0, 1e9],
   unauthorizedRequestsPerMinute: [0, 1e9],
@@ -141,6 +145,10 @@ export const isLoopback = (host: string): boolean => loopbackHost.test(host);
 export const dataDirOf = (env: Environment = process.env): string =>
   resolve(env.PARLEY_DATA_DIR?.trim() || "./data");
 
+/** Where the data is, or is to be, in PostgreSQL; null where nothing says so. */
+export const databaseUrlOf = (env: Environment = process.env): string | null =>
+  env.DATABASE_URL?.trim() || null;
+
 /** Reads the process's environment. @throws ConfigError with every fault */
 export function loadConfig(env: Environment = process.env): Config {
   const faults: string[] = [];
@@ -170,12 +178,7 @@ export function loadConfig(env: Environment = process.env): Config {
   const host = read("PARLEY_HOST") ?? "127.0.0.1";
   const apiKeys = parseApiKeys(read("PARLEY_API_KEYS"), faults);
 
-  const databaseUrl = read("DATABASE_URL");
-  if (databaseUrl !== null) {
-    faults.push(
-      "DATABASE_URL is set, but this version stores in SQLite only: unset it and use PARLEY_DATA_DIR",
-    );
-  }
+  const databaseUrl = readDatabaseUrl(read("DATABASE_URL"), faults);
 
   const memory = (read("PARLEY_MEMORY") ?? "on").toLowerCase();
   if (memory !== "on" && memory !== "off") faults.push("PARLEY_MEMORY must be on or off");
@@ -291,6 +294,14 @@ function splitTarget(entry: string): { model: string; address: string | null } {
   return at < 0
     ? { model: entry, address: null }
     : { model: entry.slice(0, at), address: entry.slice(at + 1) };
+}
+
+/** Null where the data is in SQLite, in the data directory. */
+function readDatabaseUrl(text: string | null, faults: string[]): string | null {
+  if (text === null) return null;
+  if (URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol)) return text;
+  faults.push("DATABASE_URL must be postgres://user:password@host:port/database, or unset for SQLite");
+  return null;
 }
 
 const mask = (secret: string | null): string => (secret === null ? "(unset)" : "********");

@@ -6,6 +6,7 @@ import { KnownKeys } from "./auth/known-keys.ts";
 import { OpenViews } from "./auth/open-views.ts";
 import { UserTokens } from "./auth/user-tokens.ts";
 import { logTurn } from "./chat/ended-turn.ts";
+import { endOrphans } from "./chat/orphans.ts";
 import { SystemPrompt } from "./chat/prompt.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
@@ -19,7 +20,6 @@ import { startRetention } from "./keeping/retention.ts";
 import { Admission, type LimitedBy } from "./limits/admission.ts";
 import { Gcra } from "./limits/gcra.ts";
 import type { RateLimiter } from "./limits/rate-limiter.ts";
-import { turnSlots } from "./limits/turn-slots.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -37,9 +37,15 @@ import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
+import type { Moved, MoveOptions } from "./storage/moving.ts";
+import { moveToPostgres } from "./storage/postgres/moving/move.ts";
+import { openPostgresRelay } from "./storage/postgres/relay.ts";
+import { openPostgresStore } from "./storage/postgres/store.ts";
+import type { Relay } from "./storage/relay.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
+import { openMoveSource } from "./storage/sqlite/move-source.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
 import { enterAs } from "./usage/background-ledger.ts";
@@ -68,14 +74,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const metrics = new Metrics(
     config.models.length === 0 ? ["embedded"] : config.models.map(({ model }) => model),
   );
-  const stored = await openSqliteStore(config.dataDir, {
-    writesWaitingMax: limits.writesWaitingMax,
-    vectors: embedding !== null,
-    onUpgrade(upgrade) {
-      if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
-    },
-  });
-  const store = timedStore(stored, (...call) => metrics.storeCalled(...call));
+  const store = timedStore(await openStore(config, log), (...call) => metrics.storeCalled(...call));
   const views = new OpenViews();
   const keys = await KnownKeys.open(store, log, (revoked) => views.endDue(revoked, Date.now() / 1000));
   const tokens = config.jwt && new UserTokens(config.jwt);
@@ -93,8 +92,13 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const questions =
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
+  const { prices } = config;
+  const orphans = await endOrphans({ store, instanceId, prices });
+  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
+  const relay = await openRelay(config, instanceId, log);
   const turns = new RunningTurns({
     store,
+    relay,
     model,
     memory,
     log,
@@ -106,13 +110,10 @@ export async function createServices(config: Config, log: Log): Promise<Services
       logTurn(log, ended, config.logContent);
       metrics.turnEnded(ended);
     },
-    prices: config.prices,
+    prices,
     budgets: config.budgets,
-    slots: turnSlots(limits),
     fallbacks: config.models.slice(1).map(({ model }) => model),
   });
-  const orphans = await turns.endOrphans();
-  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   memory.start();
   const forgetting = forgetOld(store, claims);
   const library = new DocumentLibrary({
@@ -134,10 +135,13 @@ export async function createServices(config: Config, log: Log): Promise<Services
     config.retentionDays === null ? null : startRetention({ store, claims, log }, config.retentionDays);
   const upkeep = questions && new VectorUpkeep({ store, claims, questions, log });
   const unwatchProcess = watchProcess(metrics);
-  // A disk that has gone has no room, and takes no other figure along.
-  metrics.watch("parley_disk_available_bytes", "Room for the data directory.", () =>
-    diskBytesAvailable(config.dataDir).catch(() => 0),
-  );
+  const dataDir = config.databaseUrl === null ? config.dataDir : null;
+  if (dataDir !== null) {
+    // A disk that has gone has no room, and takes no other figure along.
+    metrics.watch("parley_disk_available_bytes", "Room for the data directory.", () =>
+      diskBytesAvailable(dataDir).catch(() => 0),
+    );
+  }
   watchQueues(metrics, { store, turns, memory, library, requests });
 
   return {
@@ -146,7 +150,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     questions,
     memory,
     library,
-    backups: new BackupProcess(config.dataDir, log),
+    backups: dataDir === null ? null : new BackupProcess(dataDir, log),
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: requests.noting(createAuthenticate(credentials)),
     admission: new Admission(rateLimiters(), limits, () => !isOpen(credentials)),
@@ -158,7 +162,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     budgets: config.budgets,
     readiness: new Readiness({
       store,
-      dataDir: config.dataDir,
+      dataDir,
       background: memory,
       model: config.models.length === 0 ? null : modelHealth,
       embedding: embedding && embeddingHealth,
@@ -178,9 +182,40 @@ export async function createServices(config: Config, log: Log): Promise<Services
       await library.close();
       await upkeep?.stop();
       await keys.close();
+      await relay?.close();
       await store.close();
     },
   };
+}
+
+/** Null where no other instance shares the storage. */
+async function openRelay(
+  { databaseUrl, limits }: Config,
+  instanceId: string,
+  log: Log,
+): Promise<Relay | null> {
+  if (databaseUrl === null) return null;
+  return await openPostgresRelay(databaseUrl, instanceId, {
+    statementSecondsMax: limits.databaseSecondsMax,
+    onFault: (err) => log.warn({ err }, "other instances not heard"),
+  });
+}
+
+/** @throws StorageUnusableError */
+async function openStore({ databaseUrl, dataDir, embedding, limits }: Config, log: Log): Promise<Store> {
+  const { writesWaitingMax, databaseConnectionsMax, databaseSecondsMax } = limits;
+  const onUpgrade = (upgrade: { from: number; to: number }): void => {
+    if (upgrade.from > 0) log.info({ event: "upgraded", ...upgrade }, "the database was upgraded");
+  };
+  if (databaseUrl === null) {
+    return await openSqliteStore(dataDir, { writesWaitingMax, vectors: embedding !== null, onUpgrade });
+  }
+  return await openPostgresStore(databaseUrl, {
+    writesWaitingMax,
+    connectionsMax: databaseConnectionsMax,
+    statementSecondsMax: databaseSecondsMax,
+    onUpgrade,
+  });
 }
 
 /** Not told by `loadConfig`, because keys are in the storage too. */
@@ -192,6 +227,24 @@ export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKe
 
 /** What keeps and moves the data as a whole, beside a service or without one. */
 export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
+
+/**
+ * Moves the data of a directory that nobody serves to PostgreSQL, or goes on with that.
+ * @param onUpgrade hears of it where its database was of an older version
+ * @throws StorageUnusableError
+ */
+export async function moveData(
+  path: string,
+  url: string,
+  { onUpgrade, ...options }: MoveOptions & { onUpgrade(upgrade: { from: number; to: number }): void },
+): Promise<Moved> {
+  const source = openMoveSource(path, onUpgrade);
+  try {
+    return await moveToPostgres(source, url, options);
+  } finally {
+    source.close();
+  }
+}
 
 /** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
 export function createParts({ models, embedding, limits, throughProxy, dataDir }: Config) {

@@ -3,6 +3,7 @@ import { requireOperator } from "../auth/admin.ts";
 import type { OpenViews } from "../auth/open-views.ts";
 import type { Authenticate } from "../auth/principal.ts";
 import type { Limits } from "../config.ts";
+import { AppError } from "../errors.ts";
 import { neverIdle } from "../http/idle.ts";
 import { requestIdFrom } from "../http/request-id.ts";
 import type { Requests } from "../http/requests.ts";
@@ -11,7 +12,8 @@ import type { BackupProcess } from "./backup-process.ts";
 import { docs } from "./docs.ts";
 
 export interface KeepingServices {
-  readonly backups: BackupProcess;
+  /** Null where the data is in PostgreSQL. */
+  readonly backups: BackupProcess | null;
   readonly authenticate: Authenticate;
   readonly views: OpenViews;
   readonly requests: Requests;
@@ -25,6 +27,11 @@ export function keepingRoutes(prefix: string, services: KeepingServices) {
     "/admin/backup",
     async ({ principal, request, server, set }) => {
       requireOperator(principal, "A backup");
+      if (backups === null) {
+        throw new AppError("not_found", {
+          detail: "The data is in PostgreSQL: back it up with pg_dump, or with what its host offers.",
+        });
+      }
       const idleAgain = neverIdle(server, request, limits.connectionIdleSeconds);
       const backup = await backups.take(request.signal).finally(idleAgain);
       const file = requests.streamed(request, views.file(principal, request, backup));

@@ -24,7 +24,8 @@ export interface ReadinessReport {
   checks: {
     serving: Check;
     storage: Check;
-    disk: Check;
+    /** Only where the data is in a directory. */
+    disk?: Check;
     background: Check;
     model: Check;
     /** Only where search is by vectors too. */
@@ -34,7 +35,8 @@ export interface ReadinessReport {
 
 export interface ReadinessParts {
   readonly store: Pick<Store, "check">;
-  readonly dataDir: string;
+  /** Null where the data is on another machine's disk. */
+  readonly dataDir: string | null;
   readonly background: { readonly isBehind: boolean };
   /** Null where it needs no server, and so can't fail. */
   readonly model: ModelHealth | null;
@@ -46,7 +48,7 @@ const failed: Check = { status: "failed", latency_ms: 0 };
 
 export class Readiness {
   #serving = true;
-  #checked: Promise<{ storage: Check; disk: Check }> | null = null;
+  #checked: Promise<{ storage: Check; disk: Check | null }> | null = null;
   #checkedMs = 0;
 
   constructor(readonly parts: ReadinessParts) {}
@@ -71,7 +73,7 @@ export class Readiness {
       checks: {
         serving,
         storage,
-        disk,
+        ...(disk !== null && { disk }),
         background: background.isBehind ? failed : fine,
         model: model?.check ?? fine,
         ...(embedding !== null && { embedding: embedding.check }),
@@ -79,14 +81,14 @@ export class Readiness {
     };
   }
 
-  async #check(): Promise<{ storage: Check; disk: Check }> {
+  async #check(): Promise<{ storage: Check; disk: Check | null }> {
     const { store, dataDir } = this.parts;
     const [storage, disk] = await Promise.all([
       timed(async () => {
         await store.check();
         return true;
       }),
-      timed(async () => (await diskBytesAvailable(dataDir)) >= diskBytesMin),
+      dataDir === null ? null : timed(async () => (await diskBytesAvailable(dataDir)) >= diskBytesMin),
     ]);
     return { storage, disk };
   }

@@ -31,7 +31,7 @@ const readiness = strictObject(
     checks: strictObject({
       serving: check,
       storage: check,
-      disk: check,
+      disk: t.Optional(check),
       background: check,
       model: check,
       embedding: t.Optional(check),
@@ -77,7 +77,7 @@ export function opsRoutes(state: Readiness) {
           id: "ready",
           summary: "Readiness",
           description:
-            "Whether this instance should get requests: it isn't shutting down (`serving`), and it can store (`storage`). The other checks decide nothing. `disk`: 64 MiB are free. `background`: memories and summaries keep up with turns. `model`, `embedding`: the last request to it was answered; nothing is asked for this check.",
+            "Whether this instance should get requests: it isn't shutting down (`serving`), and it can store (`storage`). The other checks decide nothing. `disk`: 64 MiB are free, where the data is in a directory. `background`: memories and summaries keep up with turns. `model`, `embedding`: the last request to it was answered; nothing is asked for this check.",
           security: [],
           answers: {
             200: json("Ready.", {

@@ -98,6 +98,14 @@ export interface Idempotency {
   body_hash: string;
 }
 
+/** What so many turns may hold at once, each while it runs. */
+export interface TurnSlot {
+  what: "key" | "user" | "address";
+  /** Whose it is: the same for all turns that share it. */
+  name: string;
+  quota: number;
+}
+
 export interface TurnStart {
   turn_id: string;
   user_message_id: string;
@@ -123,6 +131,8 @@ export interface TurnStart {
   key_id: string;
   /** The most that it may take, where budgets may limit it. */
   reservation: Reservation | null;
+  /** What it holds from its start to its end. */
+  slots: TurnSlot[];
   now_ms: number;
 }
 
@@ -134,6 +144,8 @@ export interface TurnStarted {
   seq: number;
   /** How the budgets that limit it stand, its reservation included; empty where none does. */
   budgets: BudgetState[];
+  /** How many turns hold each of its slots, itself included. */
+  slots: number[];
 }
 
 export interface TurnEnd {
@@ -206,11 +218,16 @@ export interface Renewed {
   to_stop: string[];
 }
 
+/** What a reply draws on, and what went into its prompt. */
+export type Drawn = Pick<TurnRecord, "sources" | "citations" | "memories_used"> & { receipt: Receipt };
+
 /** The text of a running reply so far, and the model that writes it. */
 export interface Checkpoint {
   turn_id: string;
   text: string;
   model: string;
+  /** Where it is left out, what is stored of it stays. */
+  drawn?: Drawn;
 }
 
 export interface NewConversation {
@@ -264,14 +281,18 @@ export interface Store
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused; budget_exhausted, with the `state` that
-   * has no room and what is `needed`; forbidden where dollars are limited and the reservation has none
+   * has no room and what is `needed`; forbidden where dollars are limited and the reservation has none; rate_limited
+   * where as many turns hold one of its slots as may
    */
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
-  /** Replaces the stored text and model of replies that still run. What starts and ends turns goes first. */
+  /**
+   * Replaces the stored text and model of replies that still run, and never those of one that has ended. What starts and
+   * ends turns goes first.
+   */
   checkpointReplies(checkpoints: Checkpoint[]): Promise<void>;
-  /** Keeps the running turns of an instance its own for so long. */
+  /** Keeps the running turns of an instance its own for so long, also after their leases had run out. */
   renewLeases(instanceId: string, seconds: number): Promise<Renewed>;
-  /** Lets go of an instance that runs no turns any more. */
+  /** Lets go of an instance; turns that it leaves running are orphans when their leases have run out. */
   dropLeases(instanceId: string): Promise<void>;
   /**
    * Ends a running turn of an instance; false where it isn't running any more, and then nothing was changed. Memories
@@ -280,7 +301,10 @@ export interface Store
   endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
   /** Some of the turns that other, dead instances left running. */
   orphans(instanceId: string): Promise<Orphan[]>;
-  /** Ends the turn of an instance that is dead, as `endTurn` does; false too where that instance is alive again. */
+  /**
+   * Ends the turn of an instance that is dead, as `endTurn` does; false too where that instance is alive again. A receipt
+   * that was checkpointed stays.
+   */
   endOrphan(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
   turn(scope: Scope, id: string): Promise<TurnRecord | null>;
   /** What went into the prompt of a turn that has ended; null where the scope has no such turn or it has none. */

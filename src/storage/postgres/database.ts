@@ -23,10 +23,14 @@ export interface Queries {
 
 export interface DatabaseOptions {
   connectionsMax: number;
+  /** Queries that wait for a connection or are under way; more are refused as overloaded. */
+  waitingMax: number;
   /** A query that takes longer is cancelled by the server. */
   statementSecondsMax: number;
   /** So long a query waits for a connection. */
   waitSecondsMax: number;
+  /** Further settings of the sessions, or others than a service's. */
+  settings?: Readonly<Record<string, string>>;
 }
 
 /** Tries in all, where a query is safe to be repeated. */
@@ -52,6 +56,7 @@ export class Database implements Queries {
         idle_in_transaction_session_timeout: 10_000,
         // What dates and times look like is no matter of how the server is set up.
         timezone: "UTC",
+        ...options.settings,
       },
     });
   }
@@ -75,9 +80,12 @@ export class Database implements Queries {
     return this.#persist(false, (connection) => run(connection, query, bindings));
   }
 
-  /** Several queries that are committed at once, or not at all. The work is done again where it lost against others. */
-  transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
-    return this.#persist(false, async (connection) => {
+  /**
+   * Several queries that are committed at once, or not at all. The work is done again where it lost against others.
+   * @param repeatable whether it may be done again too where nobody knows whether it was committed
+   */
+  transaction<T>(work: (queries: Queries) => Promise<T>, { repeatable = false } = {}): Promise<T> {
+    return this.#persist(repeatable, async (connection) => {
       const queries: Queries = {
         rows: (query, bindings = {}) => run(connection, query, bindings),
         row: async <Row>(query: string, bindings: Bindings = {}) =>
@@ -118,17 +126,21 @@ export class Database implements Queries {
   }
 
   async #persist<T>(repeatable: boolean, work: (connection: ReservedSQL) => Promise<T>): Promise<T> {
+    if (this.#waiting >= this.options.waitingMax) throw new AppError("overloaded");
     this.#waiting++;
     try {
       for (let tries = 1; ; tries++) {
         const connection = await this.#connect(tries);
         try {
-          return await work(connection);
-        } catch (error) {
-          const again = isContention(error) || (repeatable && isConnectionLost(error));
-          if (!again || tries === triesMax) throw error;
-        } finally {
+          const result = await work(connection);
           await connection.release();
+          return result;
+        } catch (error) {
+          const isLost = isConnectionLost(error);
+          // One that still leads to a server which is a standby by now isn't used again.
+          await (isLost ? connection.close() : connection.release());
+          const again = isContention(error) || (repeatable && isLost);
+          if (!again || tries === triesMax) throw error;
         }
         await sleep(retryMs * 2 ** (tries - 1) * (0.5 + Math.random()));
       }
@@ -183,9 +195,10 @@ async function run<Row>(connection: ReservedSQL, query: string, bindings: Bindin
     return value;
   });
   // Without values several statements may come at once, as in migrations.
-  return await (values.length === 0
+  const rows = await (values.length === 0
     ? connection.unsafe<Row[]>(text)
     : connection.unsafe<Row[]>(text, values));
+  return Array.from(rows);
 }
 
 /** A value as JSON that PostgreSQL takes, for a parameter of type text: it refuses NUL and unpaired surrogates. */

@@ -18,14 +18,16 @@ import { createUsage } from "./usage.ts";
 import { createVectors } from "./vectors.ts";
 
 export interface PostgresStoreOptions {
-  /** More starts of turns are refused as overloaded. */
+  /** More starts of turns are refused as overloaded, and more than twice as many queries of all kinds. */
   writesWaitingMax?: number;
   connectionsMax?: number;
+  /** So long a query may take. */
+  statementSecondsMax?: number;
   /** Hears of it where an older database was brought to the newest version. */
-  onMigrated?: (migrated: Migrated) => void;
+  onUpgrade?: (upgrade: Migrated) => void;
 }
 
-const statementSecondsMax = 30;
+/** So long a query waits for a connection. */
 const waitSecondsMax = 10;
 
 /**
@@ -35,12 +37,18 @@ const waitSecondsMax = 10;
  */
 export async function openPostgresStore(
   url: string,
-  { writesWaitingMax = 10_000, connectionsMax = 10, onMigrated }: PostgresStoreOptions = {},
+  {
+    writesWaitingMax = 10_000,
+    connectionsMax = 10,
+    statementSecondsMax = 30,
+    onUpgrade,
+  }: PostgresStoreOptions = {},
 ): Promise<Store> {
-  const database = new Database(url, { connectionsMax, statementSecondsMax, waitSecondsMax });
+  const waitingMax = 2 * writesWaitingMax;
+  const database = new Database(url, { connectionsMax, waitingMax, statementSecondsMax, waitSecondsMax });
   try {
     const migrated = await migrate(database);
-    if (migrated !== null) onMigrated?.(migrated);
+    if (migrated !== null) onUpgrade?.(migrated);
   } catch (cause) {
     await database.close();
     if (cause instanceof StorageUnusableError) throw cause;

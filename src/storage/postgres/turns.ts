@@ -1,14 +1,13 @@
 /** Turns: how they start, are checkpointed and end, and whose they are meanwhile. The statements are in 0002_turns.sql. */
 import { AppError, type ErrorCode } from "../../errors.ts";
-import { stemmed } from "../../search/terms.ts";
-import { cutWords } from "../../search/words.ts";
 import { exhaustedBy, neededFor, periodsAt } from "../budget-rules.ts";
 import type { BudgetState } from "../budget-store.ts";
 import type { Scope, Store, TurnEnd, TurnRecord, TurnStart, TurnStarted } from "../store.ts";
-import { madeAndDeleted, newTurn, turnInProgress, unknownConversation } from "../turn-answers.ts";
+import { madeAndDeleted, newTurn, slotFull, turnInProgress, unknownConversation } from "../turn-answers.ts";
 import { Batches } from "./batches.ts";
 import { type CountedLimits, statesOfCounted } from "./budgets.ts";
 import { type Database, toJson } from "./database.ts";
+import { messageLexemes } from "./indexed.ts";
 import { inScope, selectTurn, type TurnRow, toTurn } from "./rows.ts";
 
 /** Each comes with its text. */
@@ -35,8 +34,15 @@ interface Starting {
 /** What `start_turn` tells. */
 type Outcome =
   | { replayed: string }
-  | { refused: ErrorCode; turn_id?: string; budgets?: CountedLimits[] }
-  | { conversation_id: string; seq: number; budgets: CountedLimits[] | null };
+  | { refused: ErrorCode; turn_id?: string; slot?: number; budgets?: CountedLimits[] }
+  | {
+      conversation_id: string;
+      seq: number;
+      budgets: CountedLimits[] | null;
+      slots: number[] | null;
+      /** Where it had been committed before, and nobody knew: what it reserves is counted already. */
+      repeated?: true;
+    };
 
 interface Ending {
   turn_id: string;
@@ -63,7 +69,12 @@ export function createTurns(
       const byTurn = new Map(outcomes.map(({ turn_id, outcome }) => [turn_id, outcome]));
       return batch.map(({ start }) => byTurn.get(start.turn_id)!);
     },
-    (a, b) => compare(a.start.user_id, b.start.user_id) || compare(a.start.turn_id, b.start.turn_id),
+    // What several of them lock is locked in one order.
+    (a, b) =>
+      compare(a.scope.workspace_id, b.scope.workspace_id) ||
+      compare(a.start.user_id, b.start.user_id) ||
+      compare(a.start.idempotency?.key ?? "", b.start.idempotency?.key ?? "") ||
+      compare(a.start.conversation_id ?? "", b.start.conversation_id ?? ""),
   );
   const endsInOrder = new Batches<Ending, boolean>(
     async (batch) => {
@@ -91,30 +102,29 @@ export function createTurns(
       if ("replayed" in outcome) {
         const known = await turn(scope, outcome.replayed);
         if (known === null) throw madeAndDeleted("turn that this Idempotency-Key started");
-        return { turn: known, replayed: true, seq: 0, budgets: [] };
+        return { turn: known, replayed: true, seq: 0, budgets: [], slots: [] };
       }
       const states = outcome.budgets ? statesOfCounted(outcome.budgets, periodsAt(start.now_ms)) : [];
-      if ("refused" in outcome) throw refusal(outcome.refused, outcome.turn_id, states, start);
-      const budgets = states.map((state) => ({
-        ...state,
-        reserved: state.reserved + (neededFor(state, start.reservation!) ?? 0),
-      }));
+      if ("refused" in outcome) throw refusal(outcome, states, start);
+      const budgets = outcome.repeated
+        ? states
+        : states.map((state) => ({
+            ...state,
+            reserved: state.reserved + (neededFor(state, start.reservation!) ?? 0),
+          }));
       return {
         turn: newTurn(start, outcome.conversation_id),
         replayed: false,
         seq: outcome.seq,
         budgets,
+        slots: outcome.slots ?? [],
       };
     },
 
     async checkpointReplies(checkpoints) {
-      await database.rows(
-        `update messages m set content = r.text, model = r.model
-         from json_to_recordset($replies::text::json) r (turn_id text, text text, model text)
-           join turns t on t.id = r.turn_id and t.status = 'running'
-         where m.n = t.n`,
-        { replies: toJson(checkpoints) },
-      );
+      await database.rows("select checkpoint_replies($replies::text::json)", {
+        replies: toJson(checkpoints),
+      });
     },
 
     async renewLeases(instanceId, seconds) {
@@ -124,7 +134,7 @@ export function createTurns(
              insert into instances (id, lease_until)
                values ($id, clock_timestamp() + make_interval(secs => $seconds::float8))
                on conflict (id) do update set lease_until = excluded.lease_until)
-         select coalesce((select lease_until <= clock_timestamp() from before), false) as lapsed,
+         select coalesce((select lease_until <= clock_timestamp() from before), true) as lapsed,
            array(select id from turns where instance_id = $id and status = 'running' and stop_requested) as to_stop`,
         { id: instanceId, seconds },
       );
@@ -132,7 +142,12 @@ export function createTurns(
     },
 
     async dropLeases(instanceId) {
-      await database.rows("delete from instances where id = $id", { id: instanceId });
+      // Those of dead instances that nobody misses are tidied away here, because orderly ends are rare.
+      await database.rows(
+        `delete from instances i where (id = $id or lease_until < clock_timestamp() - interval '1 day')
+           and not exists (select from turns where instance_id = i.id and status = 'running')`,
+        { id: instanceId },
+      );
     },
 
     endTurn: (turn_id, instance_id, end, now_ms) =>
@@ -189,14 +204,18 @@ const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 
 function toStart({ scope: { workspace_id }, start }: Starting) {
   const { day, month } = periodsAt(start.now_ms);
-  return { ...start, workspace_id, day: day.name, month: month.name };
+  // Addresses and users' names are nothing to keep.
+  const slots = start.slots.map(({ name, quota }) => ({ name: hashOf(name), quota }));
+  return { ...start, slots, workspace_id, day: day.name, month: month.name };
 }
+
+const hashOf = (name: string): string => new Bun.CryptoHasher("sha256").update(name).digest("base64url");
 
 /** With the words that its messages are to be found by. */
 function toEnd({ turn_id, instance_id, orphaned, end, now_ms }: Ending) {
   const { usage, spent, error, receipt, message, ...rest } = end;
-  const message_words = cutWords(message);
-  const reply_words = cutWords(end.response);
+  const asked = messageLexemes(message);
+  const answered = messageLexemes(end.response);
   const inPrompt = receipt?.chosen.filter(({ section }) => section === "memories") ?? [];
   return {
     ...rest,
@@ -209,20 +228,20 @@ function toEnd({ turn_id, instance_id, orphaned, end, now_ms }: Ending) {
     error_message: error?.message ?? null,
     receipt,
     used_memories: inPrompt.filter(({ score }) => score !== null && score > 0).map(({ id }) => id),
-    message_words,
-    message_terms: stemmed(message_words),
-    reply_words,
-    reply_terms: stemmed(reply_words),
+    message_words: asked.words,
+    message_terms: asked.terms,
+    reply_words: answered.words,
+    reply_terms: answered.terms,
     now_ms,
   };
 }
 
 function refusal(
-  code: ErrorCode,
-  turn_id: string | undefined,
+  { refused: code, turn_id, slot }: Extract<Outcome, { refused: ErrorCode }>,
   states: readonly BudgetState[],
-  { reservation }: TurnStart,
+  { reservation, slots }: TurnStart,
 ): AppError {
+  if (slot !== undefined) return slotFull(slots[slot]!);
   if (code === "budget_exhausted" && reservation !== null) {
     const state = exhaustedBy(states, reservation);
     if (state === null) {

@@ -118,6 +118,7 @@ declare
   result erased := (0, 0, 0, 0, 0, 0, true);
   of_user bigint;
   batch bigint[];
+  more_keys bigint;
 begin
   select n into of_user from users where workspace_id = of_workspace and user_id is null and erased_user_id = of_name
     order by n limit 1;
@@ -134,7 +135,8 @@ begin
     result := erase_messages(batch, of_user, false);
     if result.more then return result; end if;
     delete from idempotency_keys where resource_id in (select id from conversations where n = any(batch));
-    get diagnostics result.idempotency_keys = row_count;
+    get diagnostics more_keys = row_count;
+    result.idempotency_keys := result.idempotency_keys + more_keys;
     delete from conversations where n = any(batch);
     get diagnostics result.conversations = row_count;
     result.more := true;
