@@ -13,8 +13,11 @@ import { reconcile } from "./reconcile.ts";
 
 /** Turns that wait in memory; more are found in the store, later. */
 const waitingMax = 1_000;
-/** How often the store is asked for turns that wait only there, and whether it works again where it failed. */
-const scanMs = 60_000;
+/**
+ * How often the store is asked for turns that wait only there, those of instances that died among them, and whether it
+ * works again where it failed.
+ */
+const scanMs = 15_000;
 /** Before the model is asked again where it failed; after the last of them nothing is remembered of the turn. */
 const retryAfterMs = [1_000, 30_000];
 
