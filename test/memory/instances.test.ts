@@ -1,5 +1,7 @@
 /** What is done for later turns, by several instances of one database: each piece of it by one of them. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { BackgroundMemory } from "../../src/memory/background.ts";
+import { drawByModel } from "../../src/memory/drawing.ts";
 import { Folding } from "../../src/memory/folding.ts";
 import { summariseByModel } from "../../src/memory/summary.ts";
 import { openWorkbench, type Workbench } from "../support/background.ts";
@@ -81,6 +83,38 @@ describe("the beginning of a conversation", () => {
 
 describe("a turn that is to be remembered", () => {
   const said = { message: "My name is Ada.", tokens: 5 };
+
+  test("waits for another one of its user, whichever instance is at that, and knows what was drawn there", async () => {
+    const ben = { workspace_id: "default", user_id: "ben" };
+    const answer = '{"memories": [{"text": "The user lives in Porto."}]}';
+    const memoryOn = ({ store, claims, log, limits, modelOf }: Workbench): BackgroundMemory => {
+      const drawing = drawByModel(modelOf(model), null, limits.memoryTokens);
+      return new BackgroundMemory(true, { store, claims, log, limits, drawing, summarising: null });
+    };
+    const [here, there] = [memoryOn(one), memoryOn(two)];
+    const before = model.memory.requests.length;
+    const held = model.memory.hold();
+    for (const [memory, bench, message] of [
+      [here, one, "I live in Porto."],
+      [there, two, "As I said, I live in Porto."],
+    ] as const) {
+      const turn = await bench.turn("ben", { message, tokens: 5 }, said, { to_remember: true });
+      memory.turnEnded({ ...turn, ...ben, message, to_remember: true, fold: null });
+      await held.request;
+    }
+    // Long enough for the other one to try more than once.
+    await Bun.sleep(1_200);
+    expect(model.memory.requests.length).toBe(before + 1);
+    model.memory.reply([answer]);
+    held.send(answer);
+    held.finish();
+    await until("both are remembered", () => here.waiting.memories + there.waiting.memories === 0);
+    expect(model.memory.requests.length).toBe(before + 2);
+    const memories = await two.store.heldMemories(ben);
+    expect(memories.map(({ text }) => text)).toEqual(["The user lives in Porto."]);
+    await Promise.all([here.close(), there.close()]);
+  });
+
   const idsOf = async ({ store }: Workbench, instanceId: string): Promise<string[]> =>
     (await store.turnsToRemember(instanceId, 100)).map(({ turn_id }) => turn_id);
 
