@@ -88,7 +88,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const embeddingHealth = new ModelHealth(metrics.modelObserver("embedding"));
   const model = createModel(config, log, modelHealth);
   const claims = new Claims(store, instanceId, log);
-  const memory = createMemory(config, model, { store, claims, log, instanceId });
+  const memory = createMemory(config, model, { store, claims, log });
   const questions =
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
@@ -266,7 +266,7 @@ function createModel({ models, limits, throughProxy }: Config, log: Log, observe
 function createMemory(
   config: Config,
   model: Model,
-  services: { store: Store; claims: Claims; log: Log; instanceId: string },
+  services: { store: Store; claims: Claims; log: Log },
 ): BackgroundMemory {
   const { limits, memory, memoryModel, prices } = config;
   const ledger = { ...services, prices };
