@@ -22,6 +22,8 @@ export interface Queries {
 }
 
 export interface DatabaseOptions {
+  /** What its sessions are called, if not as a service's are. */
+  name?: string;
   connectionsMax: number;
   /** Queries that wait for a connection or are under way; more are refused as overloaded. */
   waitingMax: number;
@@ -32,6 +34,9 @@ export interface DatabaseOptions {
   /** Further settings of the sessions, or others than a service's. */
   settings?: Readonly<Record<string, string>>;
 }
+
+/** What the sessions of services are called. */
+export const serviceName = "parley";
 
 /** Tries in all, where a query is safe to be repeated. */
 const triesMax = 4;
@@ -50,7 +55,7 @@ export class Database implements Queries {
       max: options.connectionsMax,
       connectionTimeout: options.waitSecondsMax,
       connection: {
-        application_name: "parley",
+        application_name: options.name ?? serviceName,
         statement_timeout: options.statementSecondsMax * 1000,
         // A client that died in the middle of a transaction holds its locks no longer than this.
         idle_in_transaction_session_timeout: 10_000,
