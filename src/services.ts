@@ -38,6 +38,7 @@ import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
 import type { OpenKeys } from "./storage/key-store.ts";
 import type { Moved, MoveOptions } from "./storage/moving.ts";
+import { postgresKeeping } from "./storage/postgres/archive/keeping.ts";
 import { openPostgresKeys } from "./storage/postgres/keys.ts";
 import { moveToPostgres } from "./storage/postgres/moving/move.ts";
 import { openPostgresRateLimits, type RateLimits } from "./storage/postgres/rate-limits.ts";
@@ -238,7 +239,8 @@ export const openKeyStore = (dataDir: string, databaseUrl: string | null): Promi
   databaseUrl === null ? openSqliteKeys(dataDir) : openPostgresKeys(databaseUrl);
 
 /** What keeps and moves the data as a whole, beside a service or without one. */
-export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
+export const createKeeping = ({ dataDir, databaseUrl }: Config): Keeping =>
+  databaseUrl === null ? sqliteKeeping(dataDir) : postgresKeeping(databaseUrl);
 
 /**
  * Moves the data of a directory that nobody serves to PostgreSQL, or goes on with that.
