@@ -4,7 +4,7 @@ import { newId } from "../../src/ids.ts";
 import type { ArchiveRecord } from "../../src/storage/archive-store.ts";
 import { postgresKeeping } from "../../src/storage/postgres/archive/keeping.ts";
 import { openPostgresStore } from "../../src/storage/postgres/store.ts";
-import { ada, instance, scope, turnEnd, turnStart } from "../contracts/records.ts";
+import { ada, instance, newConversation, scope, turnEnd, turnStart } from "../contracts/records.ts";
 import { databasesOfFile } from "../support/postgres.ts";
 import { runParley, serviceEnv, temporaryDirectory, testMsMax } from "../support/service.ts";
 
@@ -26,6 +26,8 @@ async function recordsOf(url: string): Promise<ArchiveRecord[]> {
 
 const idsOf = (records: ArchiveRecord[], type: ArchiveRecord["type"]): string[] =>
   records.flatMap((record) => (record.type === type && "id" in record ? [record.id] : []));
+
+const newIdOf = (): string => newId("turn");
 
 /** A database with a turn that has ended, and one that runs. */
 async function filled(url: string) {
@@ -55,6 +57,27 @@ describe("an export", () => {
     });
     expect(idsOf(await recordsOf(url), "turn")).toHaveLength(3);
     await store.close();
+  });
+
+  test("has the turns of each conversation after it, in order, however many there are", async () => {
+    const url = await newDatabase();
+    const store = await openPostgresStore(url);
+    const expected: string[] = [];
+    for (let count = 0; count < 70; count++) {
+      const made = newConversation();
+      await store.createConversation(scope, made);
+      expected.push(made.id);
+      for (let turns = count === 1 ? 40 : count % 3; turns > 0; turns--) {
+        const { turn } = await store.startTurn(scope, turnStart({ conversation_id: made.id }));
+        await store.endTurn(turn.id, instance, turnEnd(), 1_700_000_001_000);
+        expected.push(turn.id);
+      }
+    }
+    await store.close();
+    const seen = (await recordsOf(url)).flatMap((record) =>
+      record.type === "conversation" || record.type === "turn" ? [record.id] : [],
+    );
+    expect(seen).toEqual(expected);
   });
 
   test("holds nothing of who is being erased, or of what is, but what they took", async () => {
@@ -145,6 +168,41 @@ describe("an import", () => {
     await started.startTurn(scope, turnStart());
     await started.close();
     await store.close();
+  });
+
+  test("of what PostgreSQL can't keep says why, and leaves all as it was", async () => {
+    const url = await newDatabase();
+    const keeping = postgresKeeping(url);
+    const user = { ...ada, display_name: null, language: null, timezone: null, instructions: null };
+    const times = { created_at: 1, updated_at: 1 };
+    const memory = {
+      id: newId("memory"),
+      text: "Tea.",
+      kind: "fact",
+      slot: null,
+      source_message_id: null,
+    } as const;
+    const more = { ...memory, ...ada, ...times, superseded_by: null, uses: 0, used_at: null };
+    const records: [ArchiveRecord, string][] = [
+      [{ type: "memory", ...more, tokens: 2 ** 40 }, "a number is too large"],
+      [
+        {
+          type: "user",
+          ...user,
+          ...times,
+          metadata: {},
+          user_id: Array.from({ length: 2_000 }, newIdOf).join(),
+        },
+        "a name or an id is too long",
+      ],
+    ];
+    for (const [record, why] of records) {
+      const archive = await keeping.import();
+      await archive.keep({ type: "user", ...user, ...times, metadata: {} });
+      await expect(archive.keep(record)).rejects.toThrow(`can't keep a record of the file: ${why}`);
+      await archive.close();
+    }
+    expect((await recordsOf(url)).map(({ type }) => type)).toEqual(["workspace"]);
   });
 
   test("that isn't finished leaves all as it was", async () => {

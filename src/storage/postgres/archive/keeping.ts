@@ -3,6 +3,7 @@ import { AppError } from "../../../errors.ts";
 import type { ArchiveExport, ArchiveImport, Keeping } from "../../archive-store.ts";
 import { StorageUnusableError } from "../../unusable.ts";
 import { Database, type DatabaseOptions, type Queries, type Session, serviceName } from "../database.ts";
+import { sqlStateOf } from "../faults.ts";
 import { migrate, migrationLock } from "../migrate.ts";
 import { migrations } from "../migrations.ts";
 import { usable } from "../open.ts";
@@ -96,7 +97,7 @@ async function openImport(url: string): Promise<ArchiveImport> {
     await refuseServed(opened);
     const writes = await createArchiveWrites(opened);
     return {
-      keep: (record) => writes.keep(record),
+      keep: (record) => writes.keep(record).catch(tellUnfit),
       async finish() {
         const unfinished = await writes.complete();
         if (unfinished === null) await opened.commit();
@@ -112,6 +113,17 @@ async function openImport(url: string): Promise<ArchiveImport> {
     await database.close();
     throw error;
   }
+}
+
+/** What fits a schema may be more than a column or an index takes. */
+function tellUnfit(error: unknown): never {
+  const state = error instanceof AppError ? sqlStateOf(error.cause) : null;
+  const why =
+    state === "22003" ? "a number is too large" : state === "54000" ? "a name or an id is too long" : null;
+  if (why === null) throw error;
+  throw new StorageUnusableError(`PostgreSQL can't keep a record of the file: ${why}; nothing was imported`, {
+    cause: error,
+  });
 }
 
 /** Services are known by their sessions; one that starts waits for the lock, to look whether it has to migrate. */

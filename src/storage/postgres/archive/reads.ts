@@ -21,7 +21,9 @@ import type { TurnRow } from "../rows.ts";
 
 /** Rows that are fetched at once: small ones, and those that come with texts. */
 const rowsAtOnce = 256;
-const textsAtOnce = 16;
+const textsAtOnce = 32;
+/** Conversations whose turns are looked for at once. */
+const conversationsAtOnce = 64;
 
 /** All records that a database holds, each after those that it names. Who is being erased isn't among them. */
 export async function* archiveRecords(queries: Queries): AsyncGenerator<ArchiveRecord, void, void> {
@@ -46,11 +48,22 @@ async function* cursor<Row>(
   query: string,
   bindings: Bindings = {},
 ): AsyncGenerator<Row, void, void> {
+  for await (const rows of fetched<Row>(queries, name, atOnce, query, bindings)) yield* rows;
+}
+
+/** The same, as they are fetched. */
+async function* fetched<Row>(
+  queries: Queries,
+  name: string,
+  atOnce: number,
+  query: string,
+  bindings: Bindings = {},
+): AsyncGenerator<Row[], void, void> {
   await queries.rows(`declare ${name} no scroll cursor for ${query}`, bindings);
-  for (let fetched = atOnce; fetched === atOnce; ) {
+  for (let count = atOnce; count === atOnce; ) {
     const rows = await queries.rows<Row>(`fetch ${atOnce} from ${name}`);
-    fetched = rows.length;
-    yield* rows;
+    count = rows.length;
+    if (count > 0) yield rows;
   }
   await queries.rows(`close ${name}`);
 }
@@ -89,6 +102,7 @@ interface ConversationRow extends Omit<ArchivedConversation, "type" | "summary">
 interface ArchivedTurnRow
   extends Omit<TurnRow, "conversation_id" | "user_message_id" | "message_id" | "instance_id">,
     Spent {
+  conversation_n: string;
   message_id: string;
   message_content: string;
   message_tokens: number;
@@ -102,45 +116,68 @@ interface ArchivedTurnRow
 }
 
 async function* conversations(queries: Queries): AsyncGenerator<ArchivedConversation | ArchivedTurn> {
-  const rows = cursor<ConversationRow>(
+  const batches = fetched<ConversationRow>(
     queries,
     "conversation_rows",
-    rowsAtOnce,
+    conversationsAtOnce,
     `select c.n::text, c.id, c.workspace_id, c.user_id, c.title, t.n is not null as title_given, c.metadata, c.summary,
        c.summary_tokens, c.summary_through_seq, c.created_at::float8, c.updated_at::float8, c.last_active_ms::float8
      from conversations c join users u on u.n = c.user_n left join title_index t on t.n = c.n
      where not c.deleted and u.user_id is not null order by c.n`,
   );
-  for await (const { n, summary, summary_tokens, summary_through_seq, ...row } of rows) {
-    const { created_at, updated_at, last_active_ms, ...first } = row;
-    yield {
-      type: "conversation",
-      ...first,
-      summary: { text: summary, tokens: summary_tokens, through_seq: summary_through_seq },
-      created_at,
-      updated_at,
-      last_active_ms,
-    };
-    const turns = cursor<ArchivedTurnRow>(
+  for await (const batch of batches) {
+    // In the same order: those of each conversation come after it.
+    const turns = turnsOf(
       queries,
-      "turn_rows",
-      textsAtOnce,
-      `select t.id, t.status, m.model, t.finish_reason,
-         q.id as message_id, q.content as message_content, q.tokens as message_tokens,
-         m.id as reply_id, m.content, m.tokens as reply_tokens, m.sources, m.citations,
-         i.user_n is not null as recallable, t.memories_used, t.prompt_tokens, t.completion_tokens,
-         t.total_tokens, t.usage_estimated, t.error_code, t.error_message, t.receipt, t.use_memory, t.to_remember,
-         l.key_id, coalesce(l.cached_tokens, 0) as cached_tokens, coalesce(l.reasoning_tokens, 0) as reasoning_tokens,
-         l.cost_nano_usd::float8, l.first_token_ms, l.duration_ms, t.created_at::float8, t.ended_at::float8
-       from messages m join turns t on t.n = m.n join messages q on q.n = t.user_message_n
-         left join usage l on l.n = t.usage_n
-         left join message_index i on i.n = m.n
-       where m.conversation_n = $n::int8 and m.role = 'assistant' order by m.seq`,
-      { n },
+      batch.map(({ n }) => n),
     );
-    for await (const turn of turns) yield toTurn(row.id, turn);
+    let next = await turns.next();
+    for (const row of batch) {
+      yield toConversation(row);
+      for (; !next.done && next.value.conversation_n === row.n; next = await turns.next()) {
+        yield toTurn(row.id, next.value);
+      }
+    }
   }
 }
+
+const toConversation = ({
+  n: _,
+  summary,
+  summary_tokens,
+  summary_through_seq,
+  created_at,
+  updated_at,
+  last_active_ms,
+  ...row
+}: ConversationRow): ArchivedConversation => ({
+  type: "conversation",
+  ...row,
+  summary: { text: summary, tokens: summary_tokens, through_seq: summary_through_seq },
+  created_at,
+  updated_at,
+  last_active_ms,
+});
+
+const turnsOf = (queries: Queries, conversations: string[]) =>
+  cursor<ArchivedTurnRow>(
+    queries,
+    "turn_rows",
+    textsAtOnce,
+    `select m.conversation_n::text, t.id, t.status, m.model, t.finish_reason,
+       q.id as message_id, q.content as message_content, q.tokens as message_tokens,
+       m.id as reply_id, m.content, m.tokens as reply_tokens, m.sources, m.citations,
+       i.user_n is not null as recallable, t.memories_used, t.prompt_tokens, t.completion_tokens,
+       t.total_tokens, t.usage_estimated, t.error_code, t.error_message, t.receipt, t.use_memory, t.to_remember,
+       l.key_id, coalesce(l.cached_tokens, 0) as cached_tokens, coalesce(l.reasoning_tokens, 0) as reasoning_tokens,
+       l.cost_nano_usd::float8, l.first_token_ms, l.duration_ms, t.created_at::float8, t.ended_at::float8
+     from messages m join turns t on t.n = m.n join messages q on q.n = t.user_message_n
+       left join usage l on l.n = t.usage_n
+       left join message_index i on i.n = m.n
+     where m.conversation_n = any($conversations::text[]::int8[]) and m.role = 'assistant'
+     order by m.conversation_n, m.seq`,
+    { conversations },
+  );
 
 const toTurn = (conversation_id: string, row: ArchivedTurnRow): ArchivedTurn => ({
   type: "turn",
