@@ -166,6 +166,31 @@ describe("a turn that runs on one instance", () => {
     await (await held.request).closed;
     for (const service of instances.all) expect((await service.get(`/v1/turns/${turn.id}`)).status).toBe(404);
   });
+
+  test("is stopped when its user is erased elsewhere, and nothing of it is left", async () => {
+    const user_id = crypto.randomUUID();
+    const { turn, held } = await holdTurn(one, model, "Once ", { user_id });
+    const { turn: own } = await holdTurn(three, model, "Upon ", { user_id });
+    const views = await Promise.all(
+      instances.all.flatMap((service) => [
+        followUntil(service, turn.id, "Once "),
+        followUntil(service, own.id, "Upon "),
+      ]),
+    );
+    const { status, body } = await three.send<{ erased: Record<string, number> }>(
+      "DELETE",
+      `/v1/users/${user_id}`,
+    );
+    expect([status, body.erased.turns]).toEqual([200, 2]);
+    for (const view of views) {
+      await view.whole;
+      expect(view.done?.status).toBe("stopped");
+    }
+    await (await held.request).closed;
+    for (const service of instances.all) expect((await service.get(`/v1/turns/${turn.id}`)).status).toBe(404);
+    const left = await database`select from turns where id in (${turn.id}, ${own.id})`;
+    expect(left.length).toBe(0);
+  });
 });
 
 /** Pieces of many kinds: among them one that is longer than a notification, in characters of one to four bytes. */
