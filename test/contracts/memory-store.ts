@@ -545,9 +545,10 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
           store.replaceSummary(user("long"), id, 0, summary(2, "one")),
           store.replaceSummary(user("long"), id, 0, summary(4, "two")),
         ]);
-        expect(replaced).toEqual([true, false]);
+        expect(replaced.toSorted()).toEqual([false, true]);
         expect(await store.replaceSummary(user("long"), id, 0, summary(6, "three"))).toBe(false);
-        expect((await store.conversationContext(user("long"), id, 11, 0)).summary.text).toBe("one");
+        const first = replaced[0] ? "one" : "two";
+        expect((await store.conversationContext(user("long"), id, 11, 0)).summary.text).toBe(first);
         expect(await store.replaceSummary(user("long"), newId("conversation"), 0, summary(2))).toBe(false);
       });
     });

@@ -81,8 +81,8 @@ describe("checksums", () => {
       "a limit",
       "budgets",
       "true",
-      "limits = (limits::jsonb || '{\"tokens_day\": 100001}')::json",
-      "limits = (limits::jsonb || '{\"tokens_day\": 100000}')::json",
+      "limits = replace(limits::text, '100000', '100001')::json",
+      "limits = replace(limits::text, '100001', '100000')::json",
     ],
   ];
   for (const [what, table, row, changed, undo] of changes) {

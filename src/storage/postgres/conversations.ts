@@ -10,6 +10,7 @@ import type {
 } from "../store.ts";
 import { madeAndDeleted, turnInProgress } from "../turn-answers.ts";
 import { type Bindings, type Database, type Queries, toJson } from "./database.ts";
+import { titleLexemes } from "./indexed.ts";
 import {
   type ConversationRow,
   conversationColumns,
@@ -48,16 +49,16 @@ export function createConversations(database: Database): Pick<Store, Conversatio
             }
           }
           await queries.rows(
-            `with title_given as (select $title::text as title)
-           insert into conversations (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
-           select $id, $workspace_id, $user_id, user_row($workspace_id, $user_id, $now::int8), title,
-             $metadata::text::json, $now::int8, $now::int8, $now_ms::int8 from title_given
-           on conflict (id) do nothing`,
+            `insert into conversations (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
+             values ($id, $workspace_id, $user_id, user_row($workspace_id, $user_id, $now::int8), $title,
+               $metadata::text::json, $now::int8, $now::int8, $now_ms::int8)
+             on conflict (id) do nothing returning index_title(n, $title_words)`,
             {
               id,
               workspace_id: scope.workspace_id,
               user_id,
               title,
+              title_words: titleLexemes(title),
               metadata: toJson(metadata),
               now: Math.floor(now_ms / 1000),
               now_ms,
@@ -71,21 +72,24 @@ export function createConversations(database: Database): Pick<Store, Conversatio
     conversation: (scope, id) => find(database, scope, id),
 
     async updateConversation(scope, id, patch, nowMs) {
-      const row = await database.row<ConversationRow>(
+      const changed = await database.row<ConversationRow & { indexed: null }>(
         `update conversations c set
            title = case when $sets_title then $title else c.title end,
            metadata = coalesce($metadata::text::json, c.metadata), updated_at = $now::int8
-         where c.id = $id and ${inScope} returning ${conversationColumns}`,
+         where c.id = $id and ${inScope} returning ${conversationColumns}, index_title(c.n, $title_words) as indexed`,
         {
           ...scope,
           id,
           sets_title: patch.title !== undefined,
           title: patch.title ?? null,
+          title_words: patch.title === undefined ? null : titleLexemes(patch.title),
           metadata: patch.metadata === undefined ? null : toJson(patch.metadata),
           now: Math.floor(nowMs / 1000),
         },
       );
-      return row && toConversation(row);
+      if (changed === null) return null;
+      const { indexed: _, ...row } = changed;
+      return toConversation(row);
     },
 
     async deleteConversation(scope, id) {
