@@ -93,9 +93,10 @@ export async function createServices(config: Config, log: Log): Promise<Services
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
   const { prices } = config;
-  const orphans = await endOrphans({ store, instanceId, prices });
-  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   const relay = await openRelay(config, instanceId, log);
+  // Where others share the storage, what they left running is ended when it is sure that they are dead.
+  const orphans = relay === null ? await endOrphans({ store, instanceId, prices }) : 0;
+  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   const turns = new RunningTurns({
     store,
     relay,

@@ -1,6 +1,9 @@
 /**
  * What lets many instances share a database: each keeps the turns that it runs by a lease, and ends those whose lease has
  * run out. From the death of an instance to the end of its turns it takes the lease and a look.
+ *
+ * Leases run out also while nobody can renew them, because the database is away. So an instance ends turns of others only
+ * when it has reached the database for a whole lease itself: until then all who live had the time to renew theirs.
  */
 import type { Log } from "../log.ts";
 import type { Relay } from "../storage/relay.ts";
@@ -10,6 +13,8 @@ export const leaseSeconds = 10;
 /** Must stay well below the lease, so that a slow database or two don't lose it. */
 const renewalMs = 3_000;
 const lookMs = 1_000;
+/** Who hasn't looked for so long may have missed that the database was away. Must stay well below the lease. */
+const unlookedMsMax = 4_000;
 
 export interface LeaseServices extends OrphanServices {
   readonly relay: Relay | null;
@@ -31,6 +36,9 @@ export class Leases {
   #looking: Promise<void> | null = null;
   /** Whether the last look failed: an outage is told once. */
   #failed = false;
+  /** Since when the database has been there, as far as this instance knows, by `performance.now()`. */
+  #reachedSinceMs = performance.now();
+  #reachedMs = performance.now();
 
   constructor(
     readonly services: LeaseServices,
@@ -82,11 +90,17 @@ export class Leases {
   }
 
   async #look(): Promise<void> {
-    const { log } = this.services;
+    const { store, instanceId, log } = this.services;
+    const startedMs = performance.now();
+    if (startedMs - this.#reachedMs > unlookedMsMax) this.#reachedSinceMs = startedMs;
     try {
+      const orphans = await store.orphans(instanceId);
+      this.#reachedMs = performance.now();
+      if (this.#failed) this.#reachedSinceMs = startedMs;
+      this.#failed = false;
+      if (orphans.length === 0 || startedMs - this.#reachedSinceMs < leaseSeconds * 1000) return;
       const turns = await endOrphans(this.services);
       if (turns > 0) log.warn({ turns }, "turns of a dead instance ended as interrupted");
-      this.#failed = false;
     } catch (error) {
       if (!this.#failed) log.error({ err: error }, "turns of dead instances not looked for");
       this.#failed = true;

@@ -181,7 +181,9 @@ describe("replies", () => {
 describe("streams", () => {
   test("one that brought something else is found, and one from another offset", () => {
     expect(foundAfter(({ history }) => (history[0]!.reads[0]!.text = "else"))).toEqual(["read"]);
-    expect(foundAfter(({ history }) => history[0]!.reads.push({ from: 1, text: "turn " }))).toEqual(["read"]);
+    expect(
+      foundAfter(({ history }) => history[0]!.reads.push({ from: 1, text: "turn ", lastMs: 0 })),
+    ).toEqual(["read"]);
     const repeated = ({ history }: MadeUp): void => {
       const [first] = history[0]!.reads;
       first!.text = first!.text.slice(0, 10) + first!.text.slice(5);
@@ -206,7 +208,7 @@ describe("streams", () => {
     const seen = (count: number) =>
       foundAfter(({ history }) => {
         expect(history[3]!.message).toBe(message);
-        history[3]!.reads.push({ from: 0, text: pieces.slice(0, 2 + count).join("") });
+        history[3]!.reads.push({ from: 0, text: pieces.slice(0, 2 + count).join(""), lastMs: 0 });
       });
     expect(seen(inSecond)).toEqual([]);
     expect(seen(inSecond + 1)).toEqual(["read too far"]);

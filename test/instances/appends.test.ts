@@ -74,10 +74,14 @@ test(
       return done;
     });
     await untilAtRest(url, 2 * leaseMs);
-    console.log(`${acknowledged()} turns:`, world.counts, faults, { heldUpMs });
+    const disturbed = Object.fromEntries(
+      [...Map.groupBy(faults, ({ kind }) => kind)].map(([kind, all]) => [kind, all.length]),
+    );
+    console.log(`${acknowledged()} turns:`, world.counts, disturbed, { heldUpMs });
 
     const lostSecondsMax = 1 + heldUpMs / 1_000;
     const violations = checkAppends(world.history, await readStored(url), { lostSecondsMax });
+    if (violations.length > 0) console.log(faults);
     expect(byKind(violations)).toEqual([]);
     expect(world.faults).toEqual([]);
     expect(acknowledged()).toBeGreaterThanOrEqual(turns);

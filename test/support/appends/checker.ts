@@ -160,7 +160,7 @@ function checkEnd(
 /** A read is a part of what is kept, or goes on beyond it where the instance died, by as little as is promised. */
 function checkRead(
   { message }: Append,
-  { from, text }: Read,
+  { from, text, lastMs }: Read,
   turn: StoredTurn,
   { content }: StoredMessage,
   { lostSecondsMax }: CheckOptions,
@@ -179,7 +179,11 @@ function checkRead(
   }
   const lostMs = piecesBetween(said.pieces, content.length, to) * said.delayMs;
   if (lostMs <= lostSecondsMax * 1_000) return;
-  report("read too far", `${turn.id} was read to ${to}: ${lostMs} ms more than the ${content.length} kept`);
+  const when = `at ${Math.round(lastMs)} ms`;
+  report(
+    "read too far",
+    `${turn.id} was read to ${to} ${when}: ${lostMs} ms more than the ${content.length} kept`,
+  );
 }
 
 /** How many pieces end within a range of the text. */

@@ -244,7 +244,7 @@ class Asking {
 
   async #readStream(response: Response, from: number, patience: Patience): Promise<Tried> {
     if (response.status !== 200) return await this.#readAnswer(response);
-    const read: Read = { from, text: "" };
+    const read: Read = { from, text: "", lastMs: performance.now() };
     this.append.reads.push(read);
     for await (const { id, event, data } of sseEvents(response)) {
       patience.heard();
@@ -259,6 +259,7 @@ class Asking {
       const { token, done, ...end } = JSON.parse(data) as DoneData & { token?: string };
       if (token !== undefined) {
         read.text += token;
+        read.lastMs = performance.now();
         if (offsetOf(id!) !== from + read.text.length)
           throw new Error(`the id ${id} at ${from + read.text.length}`);
       }
@@ -355,7 +356,7 @@ class Asking {
     { id, conversation_id, status, response, error, length, tokens_used }: Turn,
   ): void {
     append.told.push({ turn_id: id, conversation_id });
-    if (status === "running") append.reads.push({ from: 0, text: response });
+    if (status === "running") append.reads.push({ from: 0, text: response, lastMs: performance.now() });
     else {
       const error_code = error?.code ?? null;
       append.ends.push({ status, error_code, text: response, length, total_tokens: tokens_used });

@@ -27,6 +27,8 @@ export interface Append {
 export interface Read {
   readonly from: number;
   text: string;
+  /** When the last of it came. */
+  lastMs: number;
 }
 
 /** An end as it was told. A member that is left out wasn't told. */

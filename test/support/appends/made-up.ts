@@ -60,7 +60,7 @@ function appendTo({ history, stored }: MadeUp, { user, conversation_id, place, i
     conversation_id: place === 1 ? null : conversation_id,
     sentMs,
     told: [{ turn_id, conversation_id }],
-    reads: [{ from: 0, text: seen }],
+    reads: [{ from: 0, text: seen, lastMs: sentMs + 500 }],
     ends: [{ status, error_code, length: content.length, total_tokens }],
     endedMs: sentMs + 500,
     stopped: false,

@@ -21,34 +21,33 @@ export interface NemesisOptions {
   readonly leaseMs: number;
   /** Whether there is still something to disturb. */
   readonly goesOn: () => boolean;
-  /** Hears of each fault as it begins. */
-  readonly onFault?: (kind: FaultKind) => void;
+}
+
+/** When something was done, by the clock of the history. */
+export interface Fault {
+  kind: FaultKind;
+  fromMs: number;
+  toMs: number;
 }
 
 /**
  * Disturbs until it needn't go on any more and every kind of fault has been there; then all instances and the database
- * are well again. Pauses are long: while an instance is paused, the others have their faults. Gives how often each was.
+ * are well again. Pauses are long: while an instance is paused, the others have their faults. Gives
+ * them all.
  */
-export async function disturb(options: NemesisOptions): Promise<Record<FaultKind, number>> {
-  const { random, goesOn, onFault } = options;
-  const counts: Record<FaultKind, number> = {
-    "instance killed": 0,
-    "instance paused": 0,
-    "instance paused beyond its lease": 0,
-    "database restarted": 0,
-    "database killed": 0,
-    "connections cut": 0,
-  };
+export async function disturb(options: NemesisOptions): Promise<Fault[]> {
+  const { random, goesOn } = options;
+  const faults: Fault[] = [];
   const acts = faultsOf(options);
   const lane = async (kinds: readonly FaultKind[], own: Random): Promise<void> => {
     let deck: FaultKind[] = [];
-    while (goesOn() || kinds.some((kind) => counts[kind] === 0)) {
-      await Bun.sleep(between(own, 400, 2_000));
+    while (goesOn() || kinds.some((kind) => faults.every((fault) => fault.kind !== kind))) {
+      await Bun.sleep(between(own, 1_500, 3_500));
       if (deck.length === 0) deck = shuffled(own, kinds);
       const kind = deck.pop()!;
-      onFault?.(kind);
+      const fromMs = performance.now();
       await acts[kind](own);
-      counts[kind]++;
+      faults.push({ kind, fromMs, toMs: performance.now() });
     }
   };
   await Promise.all([
@@ -58,7 +57,7 @@ export async function disturb(options: NemesisOptions): Promise<Record<FaultKind
       fork(random),
     ),
   ]);
-  return counts;
+  return faults;
 }
 
 function faultsOf({
