@@ -1,4 +1,4 @@
-/** Conversations and their messages, but for the search of them. */
+/** Conversations and their messages, but for the search of them and their deletion. */
 import { AppError } from "../../errors.ts";
 import type {
   ConversationCursor,
@@ -8,7 +8,7 @@ import type {
   Scope,
   Store,
 } from "../store.ts";
-import { madeAndDeleted, turnInProgress } from "../turn-answers.ts";
+import { madeAndDeleted } from "../turn-answers.ts";
 import { type Bindings, type Database, type Queries, toJson } from "./database.ts";
 import { titleLexemes } from "./indexed.ts";
 import {
@@ -25,8 +25,6 @@ type ConversationMethod =
   | "createConversation"
   | "conversation"
   | "updateConversation"
-  | "deleteConversation"
-  | "deleteInactiveConversations"
   | "messages"
   | "messagesAfter";
 
@@ -90,30 +88,6 @@ export function createConversations(database: Database): Pick<Store, Conversatio
       if (changed === null) return null;
       const { indexed: _, ...row } = changed;
       return toConversation(row);
-    },
-
-    async deleteConversation(scope, id) {
-      const found = await database.row<{ active_turn_id: string | null; deleted: boolean }>(
-        `with found as (select c.n, c.active_turn_id from conversations c where c.id = $id and ${inScope} for update),
-           gone as (delete from conversations where n in (select n from found where active_turn_id is null) returning n)
-         select active_turn_id, exists (select from gone) as deleted from found`,
-        { ...scope, id },
-      );
-      if (found === null) return false;
-      if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id);
-      return found.deleted;
-    },
-
-    async deleteInactiveConversations(beforeMs, limit) {
-      const gone = await database.rows(
-        `delete from conversations where n in (
-           select n from conversations
-           where last_active_ms < $before_ms::int8 and active_turn_id is null and not deleted
-           limit $limit::int4 for update skip locked)
-         returning n`,
-        { before_ms: beforeMs, limit },
-      );
-      return gone.length;
     },
 
     async messages(scope, conversationId, limit, beforeSeq) {

@@ -8,6 +8,7 @@ import vectors from "../migrations/postgres/0006_vectors.sql" with { type: "text
 import memories from "../migrations/postgres/0007_memories.sql" with { type: "text" };
 import searches from "../migrations/postgres/0007_searches.sql" with { type: "text" };
 import documents from "../migrations/postgres/0008_documents.sql" with { type: "text" };
+import erasure from "../migrations/postgres/0009_erasure.sql" with { type: "text" };
 import rateLimits from "../migrations/postgres/0010_rate_limits.sql" with { type: "text" };
 
 export const migrations: readonly string[] = [
@@ -20,5 +21,6 @@ export const migrations: readonly string[] = [
   memories,
   searches,
   documents,
+  erasure,
   rateLimits,
 ];

@@ -84,7 +84,9 @@ export function createRecall(database: Database): Pick<MemoryStore, "recall"> {
           heldBy: (n) => countsOf(weighted, bits.get(n) ?? 0),
           around: (stretches) =>
             stretches.flatMap(([conversation_n, from, to]) =>
-              rows.filter((row) => row.conversation_n === conversation_n && row.seq >= from && row.seq <= to),
+              rows
+                .filter((row) => row.conversation_n === conversation_n && row.seq >= from && row.seq <= to)
+                .sort((a, b) => a.seq - b.seq),
             ),
           near: nearIn(found, vector),
         },

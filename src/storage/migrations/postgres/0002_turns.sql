@@ -340,8 +340,9 @@ declare
   of_user bigint;
 begin
   if e.orphaned then
-    -- Locked, so that whoever comes back to life renews their lease before or after, and not in between.
-    perform from instances where id = e.instance_id for update;
+    -- Locked, so that whoever comes back to life renews their lease before or after, and not in between. Others who end
+    -- its turns too don't wait for each other here.
+    perform from instances where id = e.instance_id for share;
     if exists (select from instances where id = e.instance_id and lease_until > clock_timestamp()) then return; end if;
   end if;
   update turns set status = e.status, finish_reason = e.finish_reason, model = e.model,

@@ -62,7 +62,7 @@ begin
   select json_agg(json_build_object('n', s.n, 'revision_n', s.revision_n, 'seq', s.seq, 'document_id', s.document_id,
       'name', s.name, 'heading', s.heading, 'text', s.text, 'start', s.start, 'end', s."end", 'tokens', s.tokens,
       'near', array(select h.bits from around a join held h on h.n = a.n where a.of_n = s.n order by a.before desc))
-      order by array_position(looked_for.rows, s.n))
+      order by s.n)
     into result.rows from shown s;
   result.total := looked_for.total;
   result.holding := looked_for.holding;

@@ -37,12 +37,7 @@ declare
   newest record;
 begin
   if given ->> 'owner' is not null then
-    loop
-      of_owner := user_row(of_workspace, given ->> 'owner', now);
-      -- Not one who is cut off meanwhile.
-      perform from users where n = of_owner and user_id = given ->> 'owner' for key share;
-      exit when found;
-    end loop;
+    of_owner := user_row(of_workspace, given ->> 'owner', now);
   end if;
   in_scope := document_scope(of_workspace, of_owner);
   loop
