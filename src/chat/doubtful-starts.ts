@@ -40,9 +40,9 @@ export class DoubtfulStarts {
     for (const oldest of this.#doubtful.keys()) return void this.#doubtful.delete(oldest);
   }
 
-  async close(): Promise<void> {
+  /** What is still in doubt is ended by others, when the leases have run out. */
+  close(): void {
     clearInterval(this.#timer);
-    await this.#looking;
   }
 
   async #look(): Promise<void> {

@@ -15,6 +15,8 @@ const renewalMs = 3_000;
 const lookMs = 1_000;
 /** Who hasn't looked for so long may have missed that the database was away. Must stay well below the lease. */
 const unlookedMsMax = 4_000;
+/** So long the end of an instance waits for the database: its leases run out anyway. */
+const farewellMsMax = 2_000;
 
 export interface LeaseServices extends OrphanServices {
   readonly relay: Relay | null;
@@ -60,12 +62,8 @@ export class Leases {
   async close(): Promise<void> {
     const { store, instanceId, log } = this.services;
     for (const timer of this.#timers) clearInterval(timer);
-    await this.#looking;
-    try {
-      await store.dropLeases(instanceId);
-    } catch (error) {
-      log.warn({ err: error }, "leases not dropped");
-    }
+    const dropped = store.dropLeases(instanceId).catch((err) => log.warn({ err }, "leases not dropped"));
+    await Promise.race([dropped, Bun.sleep(farewellMsMax)]);
   }
 
   async #renew(): Promise<void> {

@@ -193,7 +193,7 @@ export class RunningTurns {
     clearTimeout(timer);
     clearInterval(this.#ticker);
     await this.#elsewhere?.close();
-    await this.#doubtful.close();
+    this.#doubtful.close();
     await this.#leases.close();
   }
 
