@@ -29,8 +29,11 @@ export interface Violation {
 }
 
 export interface CheckOptions {
-  /** So many seconds of text a reader may have seen beyond what is kept of a turn whose instance died. */
-  lostSecondsMax: number;
+  /**
+   * So many milliseconds of text, at the model's pace, a reader may have seen beyond what is kept of a turn whose instance
+   * died; by when the last of it came.
+   */
+  lostMsMax: (lastMs: number) => number;
 }
 
 /** What `Stored` says of one message, by its text. */
@@ -44,7 +47,7 @@ interface Kept {
 export function checkAppends(
   appends: readonly Append[],
   stored: Stored,
-  options: CheckOptions = { lostSecondsMax: 1 },
+  options: CheckOptions = { lostMsMax: () => 1_000 },
 ): Violation[] {
   const found: Violation[] = [];
   const report = (kind: ViolationKind, detail: string): void => void found.push({ kind, detail });
@@ -163,7 +166,7 @@ function checkRead(
   { from, text, lastMs }: Read,
   turn: StoredTurn,
   { content }: StoredMessage,
-  { lostSecondsMax }: CheckOptions,
+  { lostMsMax }: CheckOptions,
   report: Report,
 ): void {
   const said = tellingOf(message);
@@ -178,7 +181,7 @@ function checkRead(
     return;
   }
   const lostMs = piecesBetween(said.pieces, content.length, to) * said.delayMs;
-  if (lostMs <= lostSecondsMax * 1_000) return;
+  if (lostMs <= lostMsMax(lastMs)) return;
   const when = `at ${Math.round(lastMs)} ms`;
   report(
     "read too far",
