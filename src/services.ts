@@ -36,6 +36,7 @@ import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
+import { inspectServer } from "./storage/postgres/inspect.ts";
 import { openPostgresStore } from "./storage/postgres/store.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
@@ -195,11 +196,14 @@ export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKe
 export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
 
 /** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
-export function createParts({ models, embedding, limits, throughProxy, dataDir }: Config) {
+export function createParts({ models, embedding, limits, throughProxy, dataDir, databaseUrl }: Config) {
   return {
     models: models.map((target) => ({ target, model: openAiCompatible(target, limits, { throughProxy }) })),
     embedding: embedding && { target: embedding, model: openAiEmbeddings(embedding, limits) },
-    inspectStorage: () => inspectDatabase(dataDir),
+    inspectDirectory: () => inspectDatabase(dataDir),
+    /** Null where the data is in the data directory. */
+    inspectServer:
+      databaseUrl === null ? null : (secondsMax: number) => inspectServer(databaseUrl, secondsMax),
   };
 }
 

@@ -4,7 +4,7 @@ import type { Database } from "./database.ts";
 import { migrations } from "./migrations.ts";
 
 /** Any number, the same for all instances: whom PostgreSQL lets migrate, the others wait for. */
-const migrationLock = 7_370_001;
+export const migrationLock = 7_370_001;
 
 export interface Migrated {
   from: number;
