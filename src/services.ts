@@ -18,7 +18,6 @@ import { Retention } from "./keeping/retention.ts";
 import { Admission, type LimitedBy } from "./limits/admission.ts";
 import { Gcra } from "./limits/gcra.ts";
 import type { RateLimiter } from "./limits/rate-limiter.ts";
-import { turnSlots } from "./limits/turn-slots.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -99,7 +98,6 @@ export async function createServices(config: Config, log: Log): Promise<Services
     },
     prices: config.prices,
     budgets: config.budgets,
-    slots: turnSlots(limits),
     fallbacks: config.models.slice(1).map(({ model }) => model),
   });
   const orphans = await turns.endOrphans();

@@ -181,6 +181,7 @@ class ParleyMessages extends Opened implements MessageRetriever {
         idempotency: null,
         key_id: "bench",
         reservation: null,
+        slots: [],
         now_ms: asked.at * 1000,
       });
       const { turn } = started;

@@ -46,6 +46,7 @@ function insertTurn(user_id: string, conversation_id: string | null, index: numb
       idempotency: null,
       key_id: "bench",
       reservation: null,
+      slots: [],
       now_ms: Date.now(),
     },
   );

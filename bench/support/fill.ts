@@ -50,6 +50,7 @@ function insert(index: number): void {
     idempotency: null,
     key_id: "bench",
     reservation: null,
+    slots: [],
     now_ms,
   });
   operations.endTurn(

@@ -1,5 +1,4 @@
 /** What a turn is while it runs: what it was started with, what it works with and how it may come out. */
-import type { TurnSlots } from "../limits/turn-slots.ts";
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
@@ -32,7 +31,6 @@ export interface TurnServices extends ContextServices, ReservationServices {
   readonly model: Model;
   readonly memory: BackgroundMemory;
   readonly instanceId: string;
-  readonly slots: TurnSlots;
 }
 
 /** How the model's part of a turn went. */

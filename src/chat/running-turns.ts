@@ -8,7 +8,7 @@ import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
 import { budgetLimits, toBudgetError } from "../limits/budgets.ts";
 import type { LimitState } from "../limits/headers.ts";
-import type { HeldSlots } from "../limits/turn-slots.ts";
+import { slotLimits, slotsFor } from "../limits/turn-slots.ts";
 import { countTokens } from "../models/tokens.ts";
 import type { Idempotency, Metadata, Receipt, Scope, TurnRecord, TurnStart } from "../storage/store.ts";
 import type { Correlation } from "../trace-context.ts";
@@ -57,7 +57,6 @@ export interface StartedTurn extends WatchedTurn {
 
 interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
-  readonly slots: HeldSlots;
   checkpointedLength: number;
   checkpointedMs: number;
 }
@@ -202,21 +201,6 @@ export class RunningTurns {
   }
 
   async #start(turn_id: string, scope: Entry["scope"], request: NewTurn): Promise<StartedTurn> {
-    const slots = await this.services.slots.hold({ ...request, ...scope });
-    try {
-      return await this.#startHolding(slots, turn_id, scope, request);
-    } catch (error) {
-      slots.release();
-      throw error;
-    }
-  }
-
-  async #startHolding(
-    slots: HeldSlots,
-    turn_id: string,
-    scope: Entry["scope"],
-    request: NewTurn,
-  ): Promise<StartedTurn> {
     const { store, model, memory, instanceId, limits } = this.services;
     const {
       message,
@@ -234,10 +218,12 @@ export class RunningTurns {
     const answering = model.answersAs(requested);
     const asked = { ...request, use_memory, message_tokens };
     const reservation = await reservationOf(scope, asked, answering, this.services);
+    const slots = slotsFor({ ...request, ...scope }, limits);
     const start: TurnStart = {
       ...rest,
       use_memory,
       reservation,
+      slots,
       turn_id,
       user_message_id: newId("message"),
       message_id: newId("message"),
@@ -255,14 +241,12 @@ export class RunningTurns {
     });
     const { turn, seq, budgets } = started;
     if (started.replayed) {
-      slots.release();
       return (await this.watch(scope, turn.id)) ?? { turn, reply: Reply.of(turn) };
     }
 
     const controller = new AbortController();
     const entry: Entry = {
       scope,
-      slots,
       turn,
       input: {
         ...scope,
@@ -289,13 +273,13 @@ export class RunningTurns {
     };
     this.#entries.set(turn.id, entry);
     void this.#run(entry);
-    return { turn, reply: entry.reply, limits: [...slots.states, ...budgetLimits(budgets, nowMs)] };
+    const states = [...slotLimits(slots, started.slots), ...budgetLimits(budgets, nowMs)];
+    return { turn, reply: entry.reply, limits: states };
   }
 
   async #run(entry: Entry): Promise<void> {
     const spent = await runTurn(entry, this.services);
     this.#entries.delete(entry.turn.id);
-    entry.slots.release();
     this.#settleIdle();
     this.services.onTurnEnd(endedTurn(entry, spent));
   }

@@ -1,9 +1,11 @@
 /** What all adapters count budgets by: the periods of UTC, the limits that are in force, and whether a turn fits them. */
+import { createHash } from "node:crypto";
 import type {
   BudgetLimits,
   BudgetPeriod,
   BudgetScope,
   BudgetState,
+  BudgetSubject,
   BudgetUnit,
   Reservation,
 } from "./budget-store.ts";
@@ -28,6 +30,13 @@ export function periodsAt(ms: number): Periods {
     month: { name: iso.slice(0, 7), renews_at: Date.UTC(year, month + 1) / 1000 },
   };
 }
+
+/**
+ * What stands for a user, key or workspace among the counters, which hold no names. On PostgreSQL the function of this
+ * name does the same: counters are moved from one to the other.
+ */
+export const counterScope = ({ workspace_id, scope, subject }: BudgetSubject): string =>
+  createHash("sha256").update(`${scope}\0${workspace_id}\0${subject}`).digest("base64url").slice(0, 22);
 
 /** What was counted in one period. */
 export interface Counted {

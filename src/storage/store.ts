@@ -98,6 +98,14 @@ export interface Idempotency {
   body_hash: string;
 }
 
+/** What so many turns may hold at once, each while it runs. */
+export interface TurnSlot {
+  what: "key" | "user" | "address";
+  /** Whose it is: the same for all turns that share it. */
+  name: string;
+  quota: number;
+}
+
 export interface TurnStart {
   turn_id: string;
   user_message_id: string;
@@ -123,6 +131,8 @@ export interface TurnStart {
   key_id: string;
   /** The most that it may take, where budgets may limit it. */
   reservation: Reservation | null;
+  /** What it holds from its start to its end. */
+  slots: TurnSlot[];
   now_ms: number;
 }
 
@@ -134,6 +144,8 @@ export interface TurnStarted {
   seq: number;
   /** How the budgets that limit it stand, its reservation included; empty where none does. */
   budgets: BudgetState[];
+  /** How many turns hold each of its slots, itself included. */
+  slots: number[];
 }
 
 export interface TurnEnd {
@@ -264,7 +276,8 @@ export interface Store
   /**
    * Commits the user's message, the empty reply and the turn, or finds the turn that the idempotency key made.
    * @throws not_found, turn_in_progress (with turn_id), idempotency_key_reused; budget_exhausted, with the `state` that
-   * has no room and what is `needed`; forbidden where dollars are limited and the reservation has none
+   * has no room and what is `needed`; forbidden where dollars are limited and the reservation has none; rate_limited
+   * where as many turns hold one of its slots as may
    */
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
   /** Replaces the stored text and model of replies that still run. What starts and ends turns goes first. */

@@ -1,6 +1,6 @@
 /** What all adapters answer to who starts a turn. */
 import { AppError } from "../errors.ts";
-import type { TurnRecord, TurnStart } from "./store.ts";
+import type { TurnRecord, TurnSlot, TurnStart } from "./store.ts";
 
 /** A turn as it begins. */
 export const newTurn = (start: TurnStart, conversation_id: string): TurnRecord => ({
@@ -30,6 +30,15 @@ export const turnInProgress = (turnId: string): AppError =>
   new AppError("turn_in_progress", {
     detail: "Wait for the running turn, watch it or stop it, then try again.",
     members: { turn_id: turnId },
+  });
+
+/** When it is worth to ask again: nobody knows how long a turn takes. */
+const retryAfterSeconds = 5;
+
+export const slotFull = ({ what, quota }: TurnSlot): AppError =>
+  new AppError("rate_limited", {
+    detail: `The ${what} has ${quota} turns running, which is as many as may.`,
+    headers: { "retry-after": String(retryAfterSeconds) },
   });
 
 /** @param what was made: "turn that this Idempotency-Key started" */

@@ -44,6 +44,7 @@ export const turnStart = (changes: Partial<TurnStart> = {}): TurnStart => ({
   idempotency: null,
   key_id: "key_test",
   reservation: null,
+  slots: [],
   now_ms: 1_700_000_000_500,
   ...changes,
 });

@@ -239,6 +239,16 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
       });
     });
 
+    test("a checkpoint that comes with the turn's end changes nothing of it", async () => {
+      for (let round = 0; round < 50; round++) {
+        const { turn } = await store.startTurn(scope, turnStart());
+        const checkpoint = () => store.checkpointReplies([{ turn_id: turn.id, text: "half", model: "m" }]);
+        const ended = store.endTurn(turn.id, instance, turnEnd({ response: "whole" }), 1_700_000_002_000);
+        await Promise.all([checkpoint(), ended, checkpoint(), checkpoint()]);
+        expect((await store.turn(scope, turn.id))?.response).toBe("whole");
+      }
+    });
+
     describe("orphans", () => {
       test("are the running turns of other instances, with their last checkpoint", async () => {
         const instance_id = "inst_dead";

@@ -266,6 +266,7 @@ describe("a summary", () => {
         idempotency: null,
         key_id: "key_test",
         reservation: null,
+        slots: [],
         now_ms: Date.now(),
       },
     );

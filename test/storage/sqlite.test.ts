@@ -20,6 +20,7 @@ import { describeMemoryStore } from "../contracts/memory-store.ts";
 import { noSpending, type StoreUnderTest } from "../contracts/records.ts";
 import { describeRetention } from "../contracts/retention.ts";
 import { describeStore } from "../contracts/store.ts";
+import { describeTurnSlots } from "../contracts/turn-slots.ts";
 import { describeUsageStore } from "../contracts/usage-store.ts";
 import { directoriesOfFile } from "../support/directories.ts";
 import { runParley, serviceEnv, startService, testMsMax, until } from "../support/service.ts";
@@ -51,6 +52,7 @@ describeMemories("SQLite", openUnderTest);
 describeKeyStore("SQLite", openUnderTest);
 describeUsageStore("SQLite", openUnderTest);
 describeBudgetStore("SQLite", openUnderTest);
+describeTurnSlots("SQLite", openUnderTest);
 describeRetention("SQLite", openUnderTest);
 
 describe("the data directory", () => {
@@ -172,6 +174,7 @@ describe("deleted", () => {
       idempotency: null,
       key_id: "key_test",
       reservation: null,
+      slots: [],
       now_ms: Date.now(),
     });
     await store.endTurn(

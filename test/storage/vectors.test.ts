@@ -77,6 +77,7 @@ const begin = (user_id: string, message: string, use_memory = true, at = 1_700_0
     idempotency: null,
     key_id: "key_test",
     reservation: null,
+    slots: [],
     now_ms: at * 1000,
   });
 

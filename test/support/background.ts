@@ -97,6 +97,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
         idempotency: null,
         key_id: "key_test",
         reservation: null,
+        slots: [],
         now_ms,
       });
       await store.endTurn(

@@ -141,6 +141,7 @@ export function serviceEnv(dataDir: string, { env, model }: ServiceOptions): Rec
     HOME: tmpdir(),
     PORT: "0",
     PARLEY_DATA_DIR: dataDir,
+    ...databaseOf(dataDir),
     // Background requests come to the model only where a test asks for them: PARLEY_MEMORY_MODEL: testModel.
     ...(model && {
       OPENAI_BASE_URL: model.url,
@@ -178,7 +179,33 @@ interface Running {
   url: string;
 }
 
+/**
+ * Whether services of tests store in PostgreSQL instead (PARLEY_TEST_STORAGE=postgres, on the server of
+ * PARLEY_TEST_POSTGRES_URL): what tests expect of a service over HTTP holds there too. Each data directory stands for a
+ * database.
+ */
+const postgresServer =
+  process.env.PARLEY_TEST_STORAGE === "postgres" ? process.env.PARLEY_TEST_POSTGRES_URL : undefined;
+
+const databaseNameOf = (dataDir: string): string => `parley_${Bun.hash(dataDir).toString(36)}`;
+
+function databaseOf(dataDir: string): { DATABASE_URL?: string } {
+  if (postgresServer === undefined) return {};
+  const url = new URL(postgresServer);
+  url.pathname = `/${databaseNameOf(dataDir)}`;
+  return { DATABASE_URL: url.href };
+}
+
+async function makeDatabase(dataDir: string): Promise<void> {
+  if (postgresServer === undefined) return;
+  await using sql = new Bun.SQL(postgresServer, { max: 1 });
+  const name = databaseNameOf(dataDir);
+  const [known] = await sql`select from pg_database where datname = ${name}`;
+  if (known === undefined) await sql.unsafe(`create database ${name}`);
+}
+
 async function startProcess(dataDir: string, options: ServiceOptions, logs: string[]): Promise<Running> {
+  await makeDatabase(dataDir);
   const process_ = Bun.spawn(options.command ?? [process.execPath, "src/main.ts", "serve"], {
     cwd: options.cwd ?? root,
     env: serviceEnv(dataDir, options),

@@ -1,4 +1,4 @@
-/** Users, their profiles and memories, and what of a conversation goes into a prompt. The longer statements are in 0004_memories.sql. */
+/** Users, their profiles and memories, and what of a conversation goes into a prompt. The longer statements are in 0007_memories.sql. */
 import {
   betweenMax,
   type ConversationContext,

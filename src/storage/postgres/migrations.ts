@@ -1,7 +1,9 @@
 /** Numbered, applied in order at start, never edited once released. `schema_version` counts them. */
 import tables from "../migrations/postgres/0001_tables.sql" with { type: "text" };
 import turns from "../migrations/postgres/0002_turns.sql" with { type: "text" };
-import messageIndex from "../migrations/postgres/0003_message_index.sql" with { type: "text" };
-import memories from "../migrations/postgres/0004_memories.sql" with { type: "text" };
+import search from "../migrations/postgres/0003_search.sql" with { type: "text" };
+import messageIndex from "../migrations/postgres/0004_message_index.sql" with { type: "text" };
+import passageIndex from "../migrations/postgres/0005_passage_index.sql" with { type: "text" };
+import memories from "../migrations/postgres/0007_memories.sql" with { type: "text" };
 
-export const migrations: readonly string[] = [tables, turns, messageIndex, memories];
+export const migrations: readonly string[] = [tables, turns, search, messageIndex, passageIndex, memories];

@@ -5,7 +5,7 @@ import { cutWords } from "../../search/words.ts";
 import { exhaustedBy, neededFor, periodsAt } from "../budget-rules.ts";
 import type { BudgetState } from "../budget-store.ts";
 import type { Scope, Store, TurnEnd, TurnRecord, TurnStart, TurnStarted } from "../store.ts";
-import { madeAndDeleted, newTurn, turnInProgress, unknownConversation } from "../turn-answers.ts";
+import { madeAndDeleted, newTurn, slotFull, turnInProgress, unknownConversation } from "../turn-answers.ts";
 import { Batches } from "./batches.ts";
 import { type CountedLimits, statesOfCounted } from "./budgets.ts";
 import { type Database, toJson } from "./database.ts";
@@ -35,8 +35,15 @@ interface Starting {
 /** What `start_turn` tells. */
 type Outcome =
   | { replayed: string }
-  | { refused: ErrorCode; turn_id?: string; budgets?: CountedLimits[] }
-  | { conversation_id: string; seq: number; budgets: CountedLimits[] | null };
+  | { refused: ErrorCode; turn_id?: string; slot?: number; budgets?: CountedLimits[] }
+  | {
+      conversation_id: string;
+      seq: number;
+      budgets: CountedLimits[] | null;
+      slots: number[] | null;
+      /** Where it had been committed before, and nobody knew: what it reserves is counted already. */
+      repeated?: true;
+    };
 
 interface Ending {
   turn_id: string;
@@ -63,7 +70,12 @@ export function createTurns(
       const byTurn = new Map(outcomes.map(({ turn_id, outcome }) => [turn_id, outcome]));
       return batch.map(({ start }) => byTurn.get(start.turn_id)!);
     },
-    (a, b) => compare(a.start.user_id, b.start.user_id) || compare(a.start.turn_id, b.start.turn_id),
+    // What several of them lock is locked in one order.
+    (a, b) =>
+      compare(a.scope.workspace_id, b.scope.workspace_id) ||
+      compare(a.start.user_id, b.start.user_id) ||
+      compare(a.start.idempotency?.key ?? "", b.start.idempotency?.key ?? "") ||
+      compare(a.start.conversation_id ?? "", b.start.conversation_id ?? ""),
   );
   const endsInOrder = new Batches<Ending, boolean>(
     async (batch) => {
@@ -91,19 +103,22 @@ export function createTurns(
       if ("replayed" in outcome) {
         const known = await turn(scope, outcome.replayed);
         if (known === null) throw madeAndDeleted("turn that this Idempotency-Key started");
-        return { turn: known, replayed: true, seq: 0, budgets: [] };
+        return { turn: known, replayed: true, seq: 0, budgets: [], slots: [] };
       }
       const states = outcome.budgets ? statesOfCounted(outcome.budgets, periodsAt(start.now_ms)) : [];
-      if ("refused" in outcome) throw refusal(outcome.refused, outcome.turn_id, states, start);
-      const budgets = states.map((state) => ({
-        ...state,
-        reserved: state.reserved + (neededFor(state, start.reservation!) ?? 0),
-      }));
+      if ("refused" in outcome) throw refusal(outcome, states, start);
+      const budgets = outcome.repeated
+        ? states
+        : states.map((state) => ({
+            ...state,
+            reserved: state.reserved + (neededFor(state, start.reservation!) ?? 0),
+          }));
       return {
         turn: newTurn(start, outcome.conversation_id),
         replayed: false,
         seq: outcome.seq,
         budgets,
+        slots: outcome.slots ?? [],
       };
     },
 
@@ -111,8 +126,9 @@ export function createTurns(
       await database.rows(
         `update messages m set content = r.text, model = r.model
          from json_to_recordset($replies::text::json) r (turn_id text, text text, model text)
-           join turns t on t.id = r.turn_id and t.status = 'running'
-         where m.n = t.n`,
+           join turns t on t.id = r.turn_id
+         -- The status of the row itself: of one that waits for the turn's end it is looked at again, after that.
+         where m.n = t.n and m.status = 'running'`,
         { replies: toJson(checkpoints) },
       );
     },
@@ -189,8 +205,12 @@ const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
 
 function toStart({ scope: { workspace_id }, start }: Starting) {
   const { day, month } = periodsAt(start.now_ms);
-  return { ...start, workspace_id, day: day.name, month: month.name };
+  // Addresses and users' names are nothing to keep.
+  const slots = start.slots.map(({ name, quota }) => ({ name: hashOf(name), quota }));
+  return { ...start, slots, workspace_id, day: day.name, month: month.name };
 }
+
+const hashOf = (name: string): string => new Bun.CryptoHasher("sha256").update(name).digest("base64url");
 
 /** With the words that its messages are to be found by. */
 function toEnd({ turn_id, instance_id, orphaned, end, now_ms }: Ending) {
@@ -218,11 +238,11 @@ function toEnd({ turn_id, instance_id, orphaned, end, now_ms }: Ending) {
 }
 
 function refusal(
-  code: ErrorCode,
-  turn_id: string | undefined,
+  { refused: code, turn_id, slot }: Extract<Outcome, { refused: ErrorCode }>,
   states: readonly BudgetState[],
-  { reservation }: TurnStart,
+  { reservation, slots }: TurnStart,
 ): AppError {
+  if (slot !== undefined) return slotFull(slots[slot]!);
   if (code === "budget_exhausted" && reservation !== null) {
     const state = exhaustedBy(states, reservation);
     if (state === null) {

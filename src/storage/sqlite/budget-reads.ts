@@ -1,8 +1,7 @@
 /** Queries about budgets: small ones, which run in the server's thread, and in the writer before a turn starts. */
 
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import { createHash } from "node:crypto";
-import { type Counted, type Periods, periodsAt, statesOf } from "../budget-rules.ts";
+import { type Counted, counterScope, type Periods, periodsAt, statesOf } from "../budget-rules.ts";
 import type {
   BudgetCursor,
   BudgetLimits,
@@ -27,12 +26,11 @@ const knownScopesMax = 4_096;
 export function createBudgetReads(db: Database) {
   const knownScopes = new Map<string, string>();
 
-  /** What stands for a user, key or workspace among the counters, which hold no names. */
-  function counterScope({ workspace_id, scope, subject }: BudgetSubject): string {
-    const name = `${scope}\0${workspace_id}\0${subject}`;
+  function knownScope(of: BudgetSubject): string {
+    const name = `${of.scope}\0${of.workspace_id}\0${of.subject}`;
     const known = knownScopes.get(name);
     if (known !== undefined) return known;
-    const made = createHash("sha256").update(name).digest("base64url").slice(0, 22);
+    const made = counterScope(of);
     if (knownScopes.size >= knownScopesMax) knownScopes.clear();
     knownScopes.set(name, made);
     return made;
@@ -64,7 +62,7 @@ export function createBudgetReads(db: Database) {
     const limits = { ...defaults, ...budget(subject)?.limits };
     if (Object.values(limits).every((limit) => limit === null)) return [];
     const { day, month } = periods;
-    const rows = counters.all({ day: day.name, month: month.name, scope: counterScope(subject) });
+    const rows = counters.all({ day: day.name, month: month.name, scope: knownScope(subject) });
     const counted = (period: BudgetPeriod): Counted | null =>
       rows.find((row) => row.period === periods[period].name) ?? null;
     return statesOf(subject.scope, limits, periods, counted);
@@ -84,7 +82,7 @@ export function createBudgetReads(db: Database) {
 
     budget,
     statesFor,
-    counterScope,
+    counterScope: knownScope,
 
     budgetState: (subject: BudgetSubject, defaults: BudgetLimits, nowMs: number): BudgetState[] =>
       statesFor(subject, defaults, periodsAt(nowMs)),

@@ -14,6 +14,7 @@ import { keyOf, packedQuery, packedQuestion, packedVector } from "./quantize.ts"
 import type { LongReads } from "./reader.ts";
 import { createReads } from "./reads.ts";
 import { clearUnfinishedRestore } from "./restore.ts";
+import { TurnSlots } from "./turn-slots.ts";
 import type { Upgrade } from "./upgrade.ts";
 import { Uploads } from "./uploads.ts";
 import { vectorExtension } from "./vector-extension.ts";
@@ -99,10 +100,21 @@ export async function openSqliteStore(
   const hasPassages = remembered((workspaceId) => documents.hasPassages(workspaceId));
   const hasBudgets = remembered((workspaceId) => budgets.hasBudgets(workspaceId));
 
+  const slots = new TurnSlots();
   const erasure = createErasure(db, writer, { path: databaseFile(dataDir), clearWaste });
 
   return {
-    startTurn: (scope, start) => writer.call("startTurn", scope, start),
+    async startTurn(scope, start) {
+      const held = slots.hold(start);
+      try {
+        const started = await writer.call("startTurn", scope, start);
+        if (started.replayed) slots.release(start.turn_id);
+        return { ...started, slots: started.replayed ? [] : held };
+      } catch (error) {
+        slots.release(start.turn_id);
+        throw error;
+      }
+    },
     async checkpointReplies(checkpoints) {
       const calls: Promise<void>[] = [];
       for (let start = 0; start < checkpoints.length; start += checkpointsPerCall) {
@@ -118,7 +130,12 @@ export async function openSqliteStore(
       return { lapsed: false, to_stop: [] };
     },
     dropLeases: async () => {},
-    endTurn: (turnId, instanceId, end, nowMs) => writer.callAnyway("endTurn", turnId, instanceId, end, nowMs),
+    async endTurn(turnId, instanceId, end, nowMs) {
+      const ended = await writer.callAnyway("endTurn", turnId, instanceId, end, nowMs);
+      // One that isn't there any more has ended too.
+      slots.release(turnId);
+      return ended;
+    },
     orphans: (instanceId) => readHere(() => reads.orphans(instanceId)),
     endOrphan: (turnId, instanceId, end, nowMs) =>
       writer.callAnyway("endTurn", turnId, instanceId, end, nowMs),

@@ -115,7 +115,7 @@ export function createWrites(db: Database) {
     ...ledger.operations,
     ...budgets.operations,
 
-    startTurn(scope: Scope, start: TurnStart): TurnStarted {
+    startTurn(scope: Scope, start: TurnStart): Omit<TurnStarted, "slots"> {
       const known = start.idempotency && reads.resourceOf(start.idempotency);
       if (known !== null) {
         const turn = reads.turn(scope, known);

@@ -288,7 +288,7 @@ create table budgets (
   workspace_id text collate "C" not null,
   scope text collate "C" not null check (scope in ('user', 'key', 'workspace')),
   subject text collate "C" not null,
-  limits jsonb not null,
+  limits json not null,
   created_at bigint not null,
   updated_at bigint not null,
   primary key (workspace_id, scope, subject)

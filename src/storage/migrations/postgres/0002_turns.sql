@@ -1,5 +1,5 @@
--- How turns start and end: one round trip and one commit, also for several at once. Whoever locks the counters of
--- several users does so in the order of their names, so that no two wait for each other.
+-- How turns start and end: one round trip and one commit, also for several at once. Whoever locks several rows of a kind
+-- does so in the order of their names, so that no two wait for each other.
 
 -- What stands for a user, key or workspace among the counters, which hold no names.
 create function counter_scope(workspace_id text, scope text, subject text) returns text
@@ -13,14 +13,14 @@ language sql volatile as $$
   select floor(extract(epoch from clock_timestamp()))::bigint;
 $$;
 
--- The row of a user, made where there is none.
+-- The row of a user, made where there is none. Until the transaction's end nobody takes their name from them.
 create function user_row(of_workspace text, of_user text, now bigint) returns bigint
 language plpgsql as $$
 declare
   found_n bigint;
 begin
   loop
-    select n into found_n from users where workspace_id = of_workspace and user_id = of_user;
+    select n into found_n from users where workspace_id = of_workspace and user_id = of_user for key share;
     exit when found;
     insert into users (workspace_id, user_id, created_at, updated_at) values (of_workspace, of_user, now, now)
       on conflict do nothing returning n into found_n;
@@ -49,55 +49,49 @@ create type turn_start as (
   idempotency jsonb,
   key_id text,
   reservation jsonb,
+  -- What so many turns may hold at once: name and quota of each.
+  slots jsonb,
   now_ms bigint,
   day text,
   month text
 );
 
--- How the limits of a turn's payers stand: what is set of each, before what is configured, and what is counted.
+-- What limits each of a turn's payers: what is set, before what is configured.
 create function payers_of(start turn_start) returns table (scope text, counter text, limits jsonb)
 language sql stable as $$
   select p.scope, counter_scope(start.workspace_id, p.scope, p.subject),
-    (start.reservation -> 'defaults' -> p.scope) || coalesce(b.limits, '{}')
+    (start.reservation -> 'defaults' -> p.scope) || coalesce(b.limits::jsonb, '{}')
   from (values ('user', start.user_id), ('key', start.key_id), ('workspace', start.workspace_id)) p (scope, subject)
-    left join budgets b on b.workspace_id = start.workspace_id and b.scope = p.scope and b.subject = p.subject
-  order by 2;
+    left join budgets b on b.workspace_id = start.workspace_id and b.scope = p.scope and b.subject = p.subject;
 $$;
 
--- Reserves what a turn may take. What it finds is told, for the caller to say why it was refused; null where nothing
--- limits the turn.
+-- Finds out whether a turn has room, its counters being locked. What it finds is told, for the caller to say why it was
+-- refused; null where nothing limits the turn.
 create function book(start turn_start) returns jsonb
 language plpgsql as $$
 declare
   needed_tokens bigint := (start.reservation ->> 'tokens')::bigint;
   needed_nano_usd bigint := (start.reservation ->> 'nano_usd')::bigint;
-  limited text[];
   told jsonb;
   refused boolean;
 begin
-  select array_agg(counter) into limited from payers_of(start) p
-    where exists (select from jsonb_each_text(p.limits) l where l.value is not null);
-  if limited is null then return null; end if;
-  insert into budget_counters
-    select c, p, 0, 0, 0, 0 from unnest(limited) c, unnest(array[start.day, start.month]) p order by c, p
-    on conflict do nothing;
-  perform from budget_counters c where c.scope = any(limited) and c.period in (start.day, start.month)
-    order by c.scope, c.period for update;
   select jsonb_agg(jsonb_build_object('scope', p.scope, 'limits', p.limits, 'counted', (
       select jsonb_object_agg(c.period, to_jsonb(c) - 'scope' - 'period') from budget_counters c
       where c.scope = p.counter and c.period in (start.day, start.month))))
-    into told from payers_of(start) p where p.counter = any(limited);
+    into told from payers_of(start) p
+    where exists (select from jsonb_each_text(p.limits) l where l.value is not null);
+  if told is null then return null; end if;
   select bool_or(case unit when 'tokens' then c.used_tokens + c.reserved_tokens + needed_tokens
       else c.used_nano_usd + c.reserved_nano_usd + needed_nano_usd end > allowed
       or (unit = 'nano_usd' and needed_nano_usd is null))
     into refused
-  from payers_of(start) p
+  from jsonb_array_elements(told) p
     cross join (values ('tokens', 'day'), ('tokens', 'month'), ('nano_usd', 'day'), ('nano_usd', 'month')) l (unit, length)
-    cross join lateral (select (p.limits ->> (unit || '_' || length))::bigint as allowed) a
-    join budget_counters c on c.scope = p.counter and c.period = case length when 'day' then start.day else start.month end
+    cross join lateral (select (p -> 'limits' ->> (unit || '_' || length))::bigint as allowed) a
+    cross join lateral jsonb_populate_record(null::budget_counters,
+      p -> 'counted' -> case length when 'day' then start.day else start.month end) c
   where allowed is not null;
-  if refused then return jsonb_build_object('refused', true, 'told', told); end if;
-  return jsonb_build_object('refused', false, 'told', told);
+  return jsonb_build_object('refused', coalesce(refused, false), 'told', told);
 end;
 $$;
 
@@ -131,7 +125,53 @@ language sql as $$
     reserved_nano_usd = greatest(0, c.reserved_nano_usd + excluded.reserved_nano_usd);
 $$;
 
--- Starts a turn, or tells why not, or which one its idempotency key has started.
+-- The turns that hold each of what only so many may at once; names are hashes.
+create table turn_slots (
+  name text collate "C" not null,
+  turn_n bigint not null references turns (n) on delete cascade,
+  primary key (name, turn_n)
+);
+
+create index turn_slots_by_turn on turn_slots (turn_n);
+
+-- Locks all that the starts of one transaction decide by, each kind in one order, so that no two transactions wait for
+-- each other: idempotency keys and slots by their names, conversations, and the counters of whoever budgets may limit.
+create function lock_for(all_starts turn_start[]) returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(lock) from (
+    select distinct hashtextextended(name, 0) as lock from unnest(all_starts) s cross join lateral (
+      select concat_ws(chr(1), 'key', s.idempotency ->> 'principal_id', s.idempotency ->> 'operation',
+        s.idempotency ->> 'key') where s.idempotency is not null
+      union all
+      select concat_ws(chr(1), 'slot', slot ->> 'name') from jsonb_array_elements(s.slots) slot) n (name)
+    order by 1) locks;
+  if cardinality(all_starts) > 1 then
+    perform from conversations c join unnest(all_starts) s
+      on c.id = s.conversation_id and c.workspace_id = s.workspace_id and c.user_id = s.user_id
+      order by c.n for update of c;
+  end if;
+  -- Rows that are there are locked, though nothing is changed.
+  insert into budget_counters as c
+    select distinct counter, period, 0, 0, 0, 0
+    from unnest(all_starts) s
+      cross join lateral (values (counter_scope(s.workspace_id, 'user', s.user_id)),
+        (counter_scope(s.workspace_id, 'key', s.key_id)),
+        (counter_scope(s.workspace_id, 'workspace', s.workspace_id))) p (counter)
+      cross join lateral (values (s.day), (s.month)) l (period)
+    where s.reservation is not null and counter is not null order by counter, period
+  on conflict (scope, period) do update set used_tokens = 0 where false;
+end;
+$$;
+
+-- How many turns hold each of the slots that a turn wants, in its order.
+create function slots_held(s turn_start) returns bigint[]
+language sql stable as $$
+  select coalesce(array_agg((select count(*) from turn_slots where name = slot ->> 'name') order by place), '{}')
+  from jsonb_array_elements(s.slots) with ordinality each (slot, place);
+$$;
+
+-- Starts a turn, or tells why not, or which one its idempotency key has started. What it decides by is locked.
 create function start_turn(s turn_start) returns jsonb
 language plpgsql as $$
 declare
@@ -143,11 +183,11 @@ declare
   reply_n bigint;
   entry_n bigint;
   booked jsonb;
+  held bigint[];
+  slot_full integer;
 begin
   if s.idempotency is not null then
     -- Of several retries at once the first one starts the turn, and the others find it.
-    perform pg_advisory_xact_lock(hashtextextended(concat_ws(chr(1), s.idempotency ->> 'principal_id',
-      s.idempotency ->> 'operation', s.idempotency ->> 'key'), 0));
     select body_hash, resource_id into known from idempotency_keys
       where principal_id = s.idempotency ->> 'principal_id' and operation = s.idempotency ->> 'operation'
         and key = s.idempotency ->> 'key';
@@ -162,15 +202,20 @@ begin
   select c.id, m.seq - 1 as seq into known from turns t join messages m on m.n = t.n
     join conversations c on c.n = m.conversation_n where t.id = s.turn_id;
   if found then
-    return jsonb_build_object('conversation_id', known.id, 'seq', known.seq, 'budgets', null);
+    return jsonb_build_object('conversation_id', known.id, 'seq', known.seq, 'slots', slots_held(s), 'repeated', true,
+      'budgets', case when s.reservation is not null then book(s) -> 'told' end);
   end if;
 
+  held := slots_held(s);
+  select place - 1 into slot_full from jsonb_array_elements(s.slots) with ordinality each (slot, place)
+    where held[place::integer] >= (slot ->> 'quota')::bigint order by place limit 1;
+  if found then return jsonb_build_object('refused', 'rate_limited', 'slot', slot_full); end if;
   if s.conversation_id is not null then
     -- Not one that is being erased, whose user is another one or nobody any more.
     select c.n, c.user_n, c.title, c.message_count, c.active_turn_id into conversation
       from conversations c join users u on u.n = c.user_n
       where c.id = s.conversation_id and not c.deleted and u.workspace_id = s.workspace_id and u.user_id = s.user_id
-      for update of c;
+      for update of c for key share of u;
     if not found then return jsonb_build_object('refused', 'not_found'); end if;
     if conversation.active_turn_id is not null then
       return jsonb_build_object('refused', 'turn_in_progress', 'turn_id', conversation.active_turn_id);
@@ -211,6 +256,7 @@ begin
   insert into turns (n, id, user_message_n, status, model, use_memory, instance_id, lease_until, usage_n, created_at)
     values (reply_n, s.turn_id, message_n, 'running', s.model, s.use_memory, s.instance_id,
       clock_timestamp() + make_interval(secs => s.lease_seconds), entry_n, now);
+  insert into turn_slots select slot ->> 'name', reply_n from jsonb_array_elements(s.slots) slot;
   insert into instances (id, lease_until)
     values (s.instance_id, clock_timestamp() + make_interval(secs => s.lease_seconds)) on conflict do nothing;
   if booked is not null then
@@ -222,7 +268,8 @@ begin
       s.idempotency ->> 'key', s.idempotency ->> 'body_hash', s.turn_id, now);
   end if;
   return jsonb_build_object('conversation_id', coalesce(s.conversation_id, s.new_conversation_id),
-    'seq', conversation.message_count + 1, 'budgets', booked -> 'told');
+    'seq', conversation.message_count + 1, 'budgets', booked -> 'told',
+    'slots', (select array_agg(each + 1 order by place) from unnest(held) with ordinality h (each, place)));
 end;
 $$;
 
@@ -285,6 +332,7 @@ begin
       and (not e.orphaned or lease_until <= clock_timestamp())
     returning n, user_message_n, use_memory, usage_n into ended;
   if not found then return; end if;
+  delete from turn_slots where turn_n = ended.n;
   update messages set content = e.response, status = e.status, model = e.model, sources = e.sources,
       citations = e.citations, tokens = e.response_tokens
     where n = ended.n returning conversation_n into of_conversation;
@@ -331,6 +379,18 @@ end;
 $$;
 
 create function start_turns(starts json) returns table (turn_id text, outcome jsonb)
-language sql as $$
-  select r.turn_id, start_turn(r) from json_array_elements(starts) each, json_populate_record(null::turn_start, each.value) r;
+language plpgsql as $$
+declare
+  all_starts turn_start[];
+  s turn_start;
+begin
+  select array_agg(json_populate_record(null::turn_start, each.value) order by each.ordinality) into all_starts
+    from json_array_elements(starts) with ordinality each;
+  perform lock_for(all_starts);
+  foreach s in array all_starts loop
+    turn_id := s.turn_id;
+    outcome := start_turn(s);
+    return next;
+  end loop;
+end;
 $$;

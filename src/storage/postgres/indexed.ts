@@ -1,0 +1,37 @@
+/** What stands of a text in the full-text indexes, without the code of its scope, which the database puts before it. */
+import { stemsOf } from "../../search/terms.ts";
+import { cutWords } from "../../search/words.ts";
+
+/** PostgreSQL takes no longer lexemes (2,046 bytes with a code), and few words are longer. */
+const wordCharsMax = 200;
+/** It takes a megabyte of lexemes. Of a text with more different words the first are found. */
+const wordsMax = 10_000;
+const charsMax = 200_000;
+
+/**
+ * The words of a passage and of its heading, and their stems: what `index_passage` takes. In the statement that inserts
+ * passages:
+ * `select index_passage(p.n, p.revision_n, <words>) from <the inserted rows> p`
+ */
+export function passageLexemes(heading: string, text: string): string {
+  const words = `${cutWords(heading)} ${cutWords(text)}`.trim();
+  return distinct(`${words} ${stemsOf(words)}`.trim());
+}
+
+/** Words as the index has them, separated by single spaces. */
+function distinct(words: string): string {
+  const all = new Set<string>();
+  let chars = 0;
+  for (const each of words.split(" ")) {
+    const word = indexedWord(each);
+    if (all.has(word)) continue;
+    chars += word.length;
+    if (all.size === wordsMax || chars > charsMax) break;
+    all.add(word);
+  }
+  return [...all].join(" ");
+}
+
+/** A word as the indexes have it. */
+export const indexedWord = (word: string): string =>
+  word.length > wordCharsMax ? word.slice(0, wordCharsMax).toWellFormed() : word;
