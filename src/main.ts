@@ -17,6 +17,7 @@ const commands: Record<string, () => Promise<Command>> = {
   restore: () => import("./cli/restore.ts"),
   export: () => import("./cli/export.ts"),
   import: () => import("./cli/import.ts"),
+  migrate: () => import("./cli/migrate.ts"),
   health: () => import("./cli/health.ts"),
   doctor: () => import("./cli/doctor.ts"),
   config: () => import("./cli/config.ts"),
@@ -34,6 +35,7 @@ const help = `parley: a chatbot backend
   parley restore     put a backup in place
   parley export      write all data as JSON Lines
   parley import      add what an export holds
+  parley migrate     move all data from SQLite to PostgreSQL
   parley health      ask whether a service is healthy
   parley doctor      find what is wrong, and what to do about it
   parley config      print the configuration that is in force

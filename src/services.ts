@@ -6,15 +6,17 @@ import { KnownKeys } from "./auth/known-keys.ts";
 import { OpenViews } from "./auth/open-views.ts";
 import { UserTokens } from "./auth/user-tokens.ts";
 import { logTurn } from "./chat/ended-turn.ts";
+import { endOrphans } from "./chat/orphans.ts";
 import { SystemPrompt } from "./chat/prompt.ts";
 import { RunningTurns } from "./chat/running-turns.ts";
 import { Tickets } from "./chat/ticket.ts";
+import { Claims, type Recurring } from "./claims.ts";
 import { type Config, ConfigError, isLoopback } from "./config.ts";
 import { Extractor } from "./documents/extractor.ts";
 import { DocumentLibrary } from "./documents/library.ts";
 import { Requests } from "./http/requests.ts";
 import { BackupProcess } from "./keeping/backup-process.ts";
-import { Retention } from "./keeping/retention.ts";
+import { startRetention } from "./keeping/retention.ts";
 import { Admission, type LimitedBy } from "./limits/admission.ts";
 import { Gcra } from "./limits/gcra.ts";
 import type { RateLimiter } from "./limits/rate-limiter.ts";
@@ -35,11 +37,16 @@ import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
+import type { Moved, MoveOptions } from "./storage/moving.ts";
 import { inspectServer } from "./storage/postgres/inspect.ts";
+import { moveToPostgres } from "./storage/postgres/moving/move.ts";
+import { openPostgresRelay } from "./storage/postgres/relay.ts";
 import { openPostgresStore } from "./storage/postgres/store.ts";
+import type { Relay } from "./storage/relay.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
 import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
+import { openMoveSource } from "./storage/sqlite/move-source.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
 import { enterAs } from "./usage/background-ledger.ts";
@@ -48,6 +55,8 @@ import { VectorUpkeep } from "./vectors/upkeep.ts";
 
 /** Idempotency keys are kept at least this long. */
 const idempotencyHours = 48;
+/** How often an instance looks for what one that died had begun to erase. */
+const erasuresEveryMs = 60 * 1000;
 
 export interface Services extends AppServices {
   /** Ends what runs, within the configured grace, and tells the watchers. Storage stays open for them. */
@@ -79,12 +88,18 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const modelHealth = new ModelHealth(metrics.modelObserver("chat"));
   const embeddingHealth = new ModelHealth(metrics.modelObserver("embedding"));
   const model = createModel(config, log, modelHealth);
-  const memory = createMemory(config, model, { store, log, instanceId });
+  const claims = new Claims(store, instanceId, log);
+  const memory = createMemory(config, model, { store, claims, log, instanceId });
   const questions =
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
+  const { prices } = config;
+  const orphans = await endOrphans({ store, instanceId, prices });
+  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
+  const relay = await openRelay(config, instanceId, log);
   const turns = new RunningTurns({
     store,
+    relay,
     model,
     memory,
     log,
@@ -96,24 +111,30 @@ export async function createServices(config: Config, log: Log): Promise<Services
       logTurn(log, ended, config.logContent);
       metrics.turnEnded(ended);
     },
-    prices: config.prices,
+    prices,
     budgets: config.budgets,
     fallbacks: config.models.slice(1).map(({ model }) => model),
   });
-  const orphans = await turns.endOrphans();
-  if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   memory.start();
-  const forgetting = forgetOld(store, log);
+  const forgetting = forgetOld(store, claims);
   const library = new DocumentLibrary({
     store,
+    claims,
     extractor: new Extractor(limits),
     log,
     waitSeconds: limits.documentWaitSeconds,
   });
   await library.start();
-  store.resumeErasures().catch((err) => log.error({ err }, "unfinished erasures not resumed"));
-  const retention = config.retentionDays === null ? null : new Retention(store, log, config.retentionDays);
-  const upkeep = questions && new VectorUpkeep({ store, questions, log });
+  const erasures = claims.every("erasures", erasuresEveryMs, (signal) =>
+    // It takes as long as there is to erase: what isn't done at the end is left for the next time.
+    Promise.race([
+      store.resumeErasures(),
+      new Promise<void>((end) => signal.addEventListener("abort", () => end())),
+    ]),
+  );
+  const retention =
+    config.retentionDays === null ? null : startRetention({ store, claims, log }, config.retentionDays);
+  const upkeep = questions && new VectorUpkeep({ store, claims, questions, log });
   const unwatchProcess = watchProcess(metrics);
   const dataDir = config.databaseUrl === null ? config.dataDir : null;
   if (dataDir !== null) {
@@ -155,15 +176,30 @@ export async function createServices(config: Config, log: Log): Promise<Services
       await memory.close();
     },
     async close() {
-      clearInterval(forgetting);
+      await forgetting.close();
       unwatchProcess();
+      await erasures.close();
       await retention?.close();
       await library.close();
       await upkeep?.stop();
       await keys.close();
+      await relay?.close();
       await store.close();
     },
   };
+}
+
+/** Null where no other instance shares the storage. */
+async function openRelay(
+  { databaseUrl, limits }: Config,
+  instanceId: string,
+  log: Log,
+): Promise<Relay | null> {
+  if (databaseUrl === null) return null;
+  return await openPostgresRelay(databaseUrl, instanceId, {
+    statementSecondsMax: limits.databaseSecondsMax,
+    onFault: (err) => log.warn({ err }, "other instances not heard"),
+  });
 }
 
 /** @throws StorageUnusableError */
@@ -193,6 +229,24 @@ export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKe
 /** What keeps and moves the data as a whole, beside a service or without one. */
 export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
 
+/**
+ * Moves the data of a directory that nobody serves to PostgreSQL, or goes on with that.
+ * @param onUpgrade hears of it where its database was of an older version
+ * @throws StorageUnusableError
+ */
+export async function moveData(
+  path: string,
+  url: string,
+  { onUpgrade, ...options }: MoveOptions & { onUpgrade(upgrade: { from: number; to: number }): void },
+): Promise<Moved> {
+  const source = openMoveSource(path, onUpgrade);
+  try {
+    return await moveToPostgres(source, url, options);
+  } finally {
+    source.close();
+  }
+}
+
 /** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
 export function createParts({ models, embedding, limits, throughProxy, dataDir, databaseUrl }: Config) {
   return {
@@ -216,10 +270,10 @@ function createModel({ models, limits, throughProxy }: Config, log: Log, observe
 function createMemory(
   config: Config,
   model: Model,
-  { store, log, instanceId }: { store: Store; log: Log; instanceId: string },
+  services: { store: Store; claims: Claims; log: Log; instanceId: string },
 ): BackgroundMemory {
   const { limits, memory, memoryModel, prices } = config;
-  const ledger = { store, prices, log };
+  const ledger = { ...services, prices };
   const ways =
     memoryModel === "embedded"
       ? { drawing: drawByPatterns, summarising: null }
@@ -227,7 +281,7 @@ function createMemory(
           drawing: drawByModel(model, memoryModel, limits.memoryTokens, enterAs("memory", ledger)),
           summarising: summariseByModel(model, memoryModel, enterAs("summary", ledger)),
         };
-  return new BackgroundMemory(memory, { store, log, limits, instanceId, ...ways });
+  return new BackgroundMemory(memory, { ...services, limits, ...ways });
 }
 
 const rateLimiters = (): Record<LimitedBy, RateLimiter> => ({
@@ -237,15 +291,8 @@ const rateLimiters = (): Record<LimitedBy, RateLimiter> => ({
   user: new Gcra(),
 });
 
-function forgetOld(store: Store, log: Log): Timer {
-  const forget = async (): Promise<void> => {
-    try {
-      await store.deleteIdempotencyKeys(Math.floor(Date.now() / 1000) - idempotencyHours * 3600);
-      await store.deleteOldBudgetCounters(Date.now());
-    } catch (error) {
-      log.error({ err: error }, "old idempotency keys and budget counters not deleted");
-    }
-  };
-  void forget();
-  return setInterval(() => void forget(), 3600 * 1000);
-}
+const forgetOld = (store: Store, claims: Claims): Recurring =>
+  claims.every("forgetting", 3600 * 1000, async () => {
+    await store.deleteIdempotencyKeys(Math.floor(Date.now() / 1000) - idempotencyHours * 3600);
+    await store.deleteOldBudgetCounters(Date.now());
+  });

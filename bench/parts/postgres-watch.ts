@@ -79,7 +79,8 @@ async function watch(url: string): Promise<Seen[]> {
     rest = frames.pop()!;
     for (const frame of frames) {
       const offset = /^id: turn_[0-9a-f-]+:(\d+)$/m.exec(frame)?.[1];
-      if (offset !== undefined && frame.includes('data: {"token":')) seen.push({ offset: Number(offset), atMs });
+      if (offset !== undefined && frame.includes('data: {"token":'))
+        seen.push({ offset: Number(offset), atMs });
       length = Number(/"done":true.*"length":(\d+)/.exec(frame)?.[1] ?? Number.NaN) || length;
     }
   }

@@ -2,6 +2,7 @@
 import { rmSync } from "node:fs";
 import { passagesMax, recalledMax } from "../../src/chat/context.ts";
 import { relevantMessages, relevantPassages } from "../../src/chat/relevance.ts";
+import { Claims } from "../../src/claims.ts";
 import { extract } from "../../src/documents/extract.ts";
 import { passageTokensMax, toPassages } from "../../src/documents/passages.ts";
 import { newId } from "../../src/ids.ts";
@@ -78,7 +79,9 @@ class Opened {
       error: console.error,
     };
     const questions = new Questions(testModel, log);
-    const upkeep = new VectorUpkeep({ store: await this.store(), questions, log });
+    const store = await this.store();
+    const claims = new Claims(store, "inst_bench", log);
+    const upkeep = new VectorUpkeep({ store, claims, questions, log });
     await done.promise;
     await upkeep.stop();
     return questions;
@@ -114,10 +117,12 @@ class ParleyDocuments extends Opened implements DocumentRetriever {
       );
       const read = await extract({ bytes, name, media_type: null }, text.length);
       const passages = toPassages(read, { tokensMax: passageTokensMax });
+      const attempt = (await store.beginAttempt(revision_id))!;
       await store.addToRevision(
-        revision_id,
+        attempt,
         [],
-        passages.map(({ start, end, heading, tokens }) => ({
+        passages.map(({ start, end, heading, tokens }, index) => ({
+          seq: index + 1,
           start,
           end,
           heading,
@@ -126,7 +131,7 @@ class ParleyDocuments extends Opened implements DocumentRetriever {
         })),
         1,
       );
-      await store.finishRevision(revision_id, read.media_type, text.length, Date.now());
+      await store.finishRevision(attempt, read.media_type, text.length, Date.now());
     }
   }
 

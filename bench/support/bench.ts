@@ -125,7 +125,10 @@ export class Bench {
 
   /** Puts a load on a server and reads what CPU time it cost. */
   async measure(server: Pick<Server, "pid">, load: Load): Promise<Measure> {
-    const { result, secondsPerAnswer } = await this.measureAll({ server: () => cpuSeconds(server.pid) }, load);
+    const { result, secondsPerAnswer } = await this.measureAll(
+      { server: () => cpuSeconds(server.pid) },
+      load,
+    );
     return { result, secondsPerAnswer: secondsPerAnswer.server };
   }
 

@@ -111,10 +111,11 @@ function insertDocument(index: number, count: number): void {
   });
   const some = Array.from({ length: count }, (_, at) => {
     const text = `${sentence(index * passagesPerDocument + at, 120)}.`;
-    return { start: 0, end: text.length, heading: sentence(index, 3), text, tokens: 250 };
+    return { seq: at + 1, start: 0, end: text.length, heading: sentence(index, 3), text, tokens: 250 };
   });
-  operations.addToRevision(revision_id, [], some, 1);
-  operations.finishRevision(revision_id, "text/markdown", 0, Date.now());
+  const attempt = operations.beginAttempt(revision_id)!;
+  operations.addToRevision(attempt, [], some, 1);
+  operations.finishRevision(attempt, "text/markdown", 0, Date.now());
 }
 
 const conversations = messageCounts.map((messages) => {

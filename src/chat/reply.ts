@@ -3,12 +3,18 @@
  * slow one costs no memory and a returning one needs no log.
  */
 import { toNormalForm } from "../normal-form.ts";
-import type { Receipt, TurnRecord } from "../storage/store.ts";
+import type { Drawn, Receipt, TurnRecord } from "../storage/store.ts";
 
 const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff;
 
+/** Who follows a reply. */
+export interface Watcher {
+  /** There is more text, or the end, or what the reply draws on is known. Must not throw. */
+  readonly wake: () => void;
+}
+
 /** Wakes one waiting reader at a time; wakes that come while nobody waits are kept as one. */
-export class Wake {
+export class Wake implements Watcher {
   #woken = false;
   #resolve: (() => void) | null = null;
 
@@ -45,15 +51,16 @@ export class Reply {
   #receipt: Receipt | null = null;
   #firstMs: number | null = null;
   #finishedMs: number | null = null;
-  readonly #watchers = new Set<Wake>();
+  readonly #watchers = new Set<Watcher>();
   readonly #awaitingEnd = new Set<() => void>();
+
+  /** @param onWatched called whenever somebody begins to watch it, or to wait for its end */
+  constructor(readonly onWatched: () => void = () => {}) {}
 
   /** The reply of a turn that has ended. */
   static of(turn: TurnRecord): Reply {
     const reply = new Reply();
-    if (turn.response !== "") reply.#push(turn.response, turn.response.length);
-    reply.#ended = turn;
-    reply.#cited = turn;
+    reply.end(turn);
     return reply;
   }
 
@@ -80,7 +87,12 @@ export class Reply {
     return this.#pieces[0] ?? "";
   }
 
-  /** What went into the prompt; null until there is one, and for turns that have ended. */
+  /** Whether somebody watches it or waits for its end. */
+  get isWatched(): boolean {
+    return this.#watchers.size + this.#awaitingEnd.size > 0;
+  }
+
+  /** What went into the prompt; null until there is one, and where the turn has ended or runs elsewhere. */
   get receipt(): Receipt | null {
     return this.#receipt;
   }
@@ -90,10 +102,10 @@ export class Reply {
     return { first: this.#firstMs, finished: this.#finishedMs };
   }
 
-  /** Tells what the reply draws on. */
-  drawOn({ sources, citations, memories_used, receipt }: Cited & { receipt: Receipt }): void {
+  /** Tells what the reply draws on; without a receipt where its prompt was made elsewhere. */
+  drawOn({ sources, citations, memories_used, receipt }: Cited & Partial<Drawn>): void {
     this.#cited = { sources, citations, memories_used };
-    this.#receipt = receipt;
+    this.#receipt = receipt ?? null;
     if (sources.length > 0) this.#wakeAll();
   }
 
@@ -127,9 +139,16 @@ export class Reply {
     return text.slice(0, isHighSurrogate(text.charCodeAt(lengthMax - 1)) ? lengthMax - 1 : lengthMax);
   }
 
-  /** Tells all watchers the end, once; what is said after that changes nothing. */
+  /**
+   * Tells all watchers the end, once; what is said after that changes nothing. Where the text that was kept is another
+   * one, because others ended the turn at its last checkpoint, it is shown from now on.
+   */
   end(turn: TurnRecord): void {
-    this.#ended ??= turn;
+    if (this.#ended === null) {
+      this.#ended = turn;
+      this.#cited ??= turn;
+      if (turn.response.length !== this.#length) this.#replace(turn.response);
+    }
     this.#wakeAll();
     for (const tell of this.#awaitingEnd) tell();
   }
@@ -147,15 +166,23 @@ export class Reply {
       if (this.#ended !== null || signal?.aborted) return settle();
       this.#awaitingEnd.add(settle);
       signal?.addEventListener("abort", settle);
+      this.onWatched();
     });
   }
 
-  watch(wake: Wake): void {
-    this.#watchers.add(wake);
+  watch(watcher: Watcher): void {
+    this.#watchers.add(watcher);
+    this.onWatched();
   }
 
-  unwatch(wake: Wake): void {
-    this.#watchers.delete(wake);
+  unwatch(watcher: Watcher): void {
+    this.#watchers.delete(watcher);
+  }
+
+  #replace(text: string): void {
+    this.#pieces = [text];
+    this.#starts = [0];
+    this.#length = text.length;
   }
 
   #push(text: string, lengthMax: number): boolean {

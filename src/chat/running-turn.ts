@@ -1,6 +1,7 @@
 /** What a turn is while it runs: what it was started with, what it works with and how it may come out. */
 import type { BackgroundMemory } from "../memory/background.ts";
 import type { Model, ModelRequest, ModelUsage } from "../models/model.ts";
+import type { Relay } from "../storage/relay.ts";
 import type { FinishReason, TurnEnd, TurnEndStatus, TurnRecord } from "../storage/store.ts";
 import type { Correlation } from "../trace-context.ts";
 import type { ContextServices, TurnContext, TurnInput } from "./context.ts";
@@ -9,7 +10,7 @@ import type { Reply } from "./reply.ts";
 import type { ReservationServices } from "./reservation.ts";
 
 /** Why a running turn is aborted; the signal's reason. */
-export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long";
+export type AbortReason = "stopped" | "shutdown" | "too_slow" | "too_long" | "lost";
 
 export interface RunningTurn {
   /** As committed at the start; `model` becomes the fallback that answers, if one does. */
@@ -31,6 +32,8 @@ export interface TurnServices extends ContextServices, ReservationServices {
   readonly model: Model;
   readonly memory: BackgroundMemory;
   readonly instanceId: string;
+  /** To other instances; null where none shares the storage. */
+  readonly relay: Relay | null;
 }
 
 /** How the model's part of a turn went. */

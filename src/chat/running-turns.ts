@@ -1,5 +1,6 @@
 /**
- * The turns of this instance: starts them, keeps them while they run, checkpoints them, stops them.
+ * The turns of this instance: starts them, keeps them while they run, checkpoints them, stops them; and the way to those
+ * of other instances.
  * A turn is here from before its start is committed until after its end is: who knows of it from the store finds it.
  */
 
@@ -10,21 +11,27 @@ import { budgetLimits, toBudgetError } from "../limits/budgets.ts";
 import type { LimitState } from "../limits/headers.ts";
 import { slotLimits, slotsFor } from "../limits/turn-slots.ts";
 import { countTokens } from "../models/tokens.ts";
-import type { Idempotency, Metadata, Receipt, Scope, TurnRecord, TurnStart } from "../storage/store.ts";
+import type {
+  Drawn,
+  Idempotency,
+  Metadata,
+  Receipt,
+  Scope,
+  TurnRecord,
+  TurnStart,
+} from "../storage/store.ts";
 import type { Correlation } from "../trace-context.ts";
+import { Elsewhere } from "./elsewhere.ts";
 import { endedTurn } from "./ended-turn.ts";
+import { Leases, leaseSeconds } from "./leases.ts";
 import { Reply } from "./reply.ts";
 import { replyTokensMax, reservationOf } from "./reservation.ts";
 import type { RunningTurn, TurnServices } from "./running-turn.ts";
 import { runTurn } from "./turn.ts";
-import { estimatedUsage } from "./turn-end.ts";
 
 const checkpointMs = 500;
 /** Checkpoints are spread over their period, so that many turns make no wave. */
 const tickMs = 100;
-const leaseSeconds = 15;
-/** Must stay well below the lease, so that a slow disk or two don't lose it. */
-const leaseRenewalMs = 5_000;
 
 export interface NewTurn {
   message: string;
@@ -59,6 +66,8 @@ interface Entry extends RunningTurn {
   readonly scope: { workspace_id: string; user_id: string };
   checkpointedLength: number;
   checkpointedMs: number;
+  /** Whether it is stored what the reply draws on. */
+  drawnStored: boolean;
 }
 
 export class RunningTurns {
@@ -67,13 +76,22 @@ export class RunningTurns {
   /** Turns whose start is being committed. */
   readonly #starting = new Map<string, Promise<unknown>>();
   #closed = false;
-  #checkpointing = false;
+  #checkpointing: Promise<void> | null = null;
   readonly #ticker: Timer;
-  readonly #leaser: Timer;
+  readonly #leases: Leases;
+  /** Null where no other instance shares the storage. */
+  readonly #elsewhere: Elsewhere | null;
 
   constructor(readonly services: TurnServices) {
-    this.#ticker = setInterval(() => void this.#tick(), tickMs);
-    this.#leaser = setInterval(() => void this.#renewLeases(), leaseRenewalMs);
+    const { relay, log } = services;
+    this.#ticker = setInterval(() => this.#tick(), tickMs);
+    this.#leases = new Leases(services, {
+      ids: () => [...this.#entries.keys()],
+      stop: (id) => this.#entries.get(id)?.abort("stopped"),
+      lose: (id) => this.#entries.get(id)?.abort("lost"),
+    });
+    this.#elsewhere =
+      relay && new Elsewhere(relay, { find: (id) => this.#find(id), store: (id) => this.#store(id) }, log);
   }
 
   get count(): number {
@@ -104,71 +122,61 @@ export class RunningTurns {
     }
   }
 
-  /** The turn and its reply, from here while it runs and from the store after; null where the scope has no such turn. */
+  /**
+   * The turn and its reply: while it runs from here, or from the instance where it does, and from the store after; null
+   * where the scope has no such turn.
+   */
   async watch(scope: Scope, turnId: string): Promise<WatchedTurn | null> {
     const entry = await this.#entryOf(scope, turnId);
     if (entry) return entry;
     const turn = await this.services.store.turn(scope, turnId);
+    if (turn?.status === "running" && this.#elsewhere !== null) return this.#elsewhere.turns.of(turn);
     return turn && { turn, reply: Reply.of(turn) };
   }
 
   /** What went into a turn's prompt; null where the scope has no such turn, or it has no prompt (yet). */
   async receipt(scope: Scope, turnId: string): Promise<Receipt | null> {
+    const { store } = this.services;
     const entry = await this.#entryOf(scope, turnId);
     if (entry?.reply.receipt) return entry.reply.receipt;
-    return await this.services.store.receipt(scope, turnId);
+    const stored = await store.receipt(scope, turnId);
+    if (stored !== null || entry !== null || this.#elsewhere === null) return stored;
+    const turn = await store.turn(scope, turnId);
+    if (turn?.status === "running") await this.#elsewhere.turns.stored(turnId);
+    return turn && (await store.receipt(scope, turnId));
   }
 
-  /** What the reply of a turn that runs here holds by now, and whose it is; null where it doesn't run here. */
+  /**
+   * What the reply of a turn that runs here, or is watched here, holds by now, and whose it is; null where the store
+   * knows as much.
+   */
   replyOf(turnId: string): { content: string; model: string } | null {
     const entry = this.#entries.get(turnId);
-    return entry ? { content: entry.reply.text, model: entry.turn.model } : null;
+    if (entry) return { content: entry.reply.text, model: entry.turn.model };
+    return this.#elsewhere?.turns.replyOf(turnId) ?? null;
   }
 
-  /** Stops a running turn; one that has ended stays as it is. Null where the scope has no such turn. */
+  /** Stops a running turn, wherever it runs; one that has ended stays as it is. Null where the scope has no such turn. */
   async stop(scope: Scope, turnId: string): Promise<TurnRecord | null> {
     const entry = await this.#entryOf(scope, turnId);
     if (entry) {
       entry.abort("stopped");
       return await entry.reply.whenEnded();
     }
-    return await this.services.store.turn(scope, turnId);
+    const turn = await this.services.store.turn(scope, turnId);
+    if (turn?.status !== "running" || this.#elsewhere === null) return turn;
+    const [stopped] = await this.#elsewhere.turns.stop([turn]);
+    return stopped ?? turn;
   }
 
-  /** Ends what dead instances left running as `interrupted`, with the text of their last checkpoints. */
-  async endOrphans(): Promise<number> {
-    const { store, instanceId, prices } = this.services;
-    const orphans = await store.orphans(instanceId);
-    const nowMs = Date.now();
-    const error = { code: "turn_interrupted", message: "The process that wrote the reply died." } as const;
-    const ended = orphans.map(({ turn, instance_id, message }) => {
-      const response_tokens = countTokens(turn.response);
-      const usage = estimatedUsage(0, response_tokens);
-      return store.endOrphan(
-        turn.id,
-        instance_id,
-        {
-          ...turn,
-          status: "interrupted",
-          usage,
-          spent: {
-            cached_tokens: 0,
-            reasoning_tokens: 0,
-            cost_nano_usd: prices.costOf(turn.model, { ...usage, cached_tokens: 0 }),
-            first_token_ms: null,
-            duration_ms: null,
-          },
-          response_tokens,
-          error,
-          receipt: null,
-          to_remember: true,
-          reply_recallable: true,
-          message,
-        },
-        nowMs,
-      );
-    });
-    return (await Promise.all(ended)).filter(Boolean).length;
+  /** Stops turns of which the store told, wherever they run, and although no scope has them any more. */
+  async stopAll(turnIds: readonly string[]): Promise<void> {
+    const here = await Promise.all(turnIds.map((id) => this.#find(id)));
+    for (const entry of here) entry?.abort("stopped");
+    await Promise.all([
+      this.#elsewhere?.stopAll(turnIds.filter((_, index) => here[index] === null)),
+      ...here.map((entry) => entry?.reply.whenEnded()),
+    ]);
   }
 
   /** Takes no more turns, gives the running ones so long to end, then interrupts them; resolves when all have ended. */
@@ -181,13 +189,19 @@ export class RunningTurns {
     await this.#idle.promise;
     clearTimeout(timer);
     clearInterval(this.#ticker);
-    clearInterval(this.#leaser);
+    await this.#elsewhere?.close();
+    await this.#leases.close();
   }
 
-  /** A turn that runs here; null where the scope has none such. One that is being committed is waited for. */
-  async #entryOf(scope: Scope, turnId: string): Promise<Entry | null> {
+  /** A turn that runs here; null where there is none such. One that is being committed is waited for. */
+  async #find(turnId: string): Promise<Entry | null> {
     await this.#starting.get(turnId)?.catch(() => {});
-    const entry = this.#entries.get(turnId);
+    return this.#entries.get(turnId) ?? null;
+  }
+
+  /** The same, where the scope has it. */
+  async #entryOf(scope: Scope, turnId: string): Promise<Entry | null> {
+    const entry = await this.#find(turnId);
     return entry && isWithin(scope, entry) ? entry : null;
   }
 
@@ -270,6 +284,7 @@ export class RunningTurns {
       startedMs: nowMs,
       checkpointedLength: 0,
       checkpointedMs: nowMs,
+      drawnStored: false,
     };
     this.#entries.set(turn.id, entry);
     void this.#run(entry);
@@ -285,7 +300,7 @@ export class RunningTurns {
   }
 
   /** Checkpoints the replies that are due and ends the turns that take too long. */
-  async #tick(): Promise<void> {
+  #tick(): void {
     const nowMs = Date.now();
     const due: Entry[] = [];
     const { turnSecondsMax } = this.services.limits;
@@ -294,31 +309,44 @@ export class RunningTurns {
       const grew = entry.reply.length > entry.checkpointedLength;
       if (grew && nowMs - entry.checkpointedMs >= checkpointMs) due.push(entry);
     }
-    if (due.length === 0 || this.#checkpointing) return;
-    this.#checkpointing = true;
-    const checkpoints = due.map((entry) => {
-      entry.checkpointedMs = nowMs;
-      entry.checkpointedLength = entry.reply.length;
-      return { turn_id: entry.turn.id, text: entry.reply.text, model: entry.turn.model };
-    });
-    try {
-      await this.services.store.checkpointReplies(checkpoints);
-    } catch (error) {
+    if (due.length === 0 || this.#checkpointing !== null) return;
+    this.#checkpoint(due, drawsOnSomething).catch((error) => {
       // They are due again, also where no more text comes.
       for (const entry of due) entry.checkpointedLength = 0;
       this.services.log.error({ turns: due.length, err: error }, "checkpoints not stored");
+    });
+  }
+
+  /** One at a time, so that no older text comes after a newer one. */
+  async #checkpoint(entries: Entry[], storesDrawn: (entry: Entry) => boolean): Promise<void> {
+    while (this.#checkpointing !== null) await this.#checkpointing;
+    const done = Promise.withResolvers<void>();
+    this.#checkpointing = done.promise;
+    const storing = entries.filter((entry) => !entry.drawnStored && storesDrawn(entry));
+    const checkpoints = entries.map((entry) => {
+      entry.checkpointedMs = Date.now();
+      entry.checkpointedLength = entry.reply.length;
+      const drawn = storing.includes(entry) ? drawnOf(entry.reply) : null;
+      return {
+        turn_id: entry.turn.id,
+        text: entry.reply.text,
+        model: entry.turn.model,
+        ...(drawn && { drawn }),
+      };
+    });
+    try {
+      await this.services.store.checkpointReplies(checkpoints);
+      for (const entry of storing) entry.drawnStored = true;
     } finally {
-      this.#checkpointing = false;
+      this.#checkpointing = null;
+      done.resolve();
     }
   }
 
-  async #renewLeases(): Promise<void> {
-    if (this.#entries.size === 0) return;
-    try {
-      await this.services.store.renewLeases(this.services.instanceId, leaseSeconds);
-    } catch (error) {
-      this.services.log.error({ err: error }, "leases not renewed");
-    }
+  /** Stores what the reply of a turn draws on, for another instance. */
+  async #store(turnId: string): Promise<void> {
+    const entry = this.#entries.get(turnId);
+    if (entry && !entry.drawnStored) await this.#checkpoint([entry], () => true);
   }
 
   #settleIdle(): void {
@@ -328,3 +356,9 @@ export class RunningTurns {
 
 const isWithin = (scope: Scope, { scope: owner }: Entry): boolean =>
   owner.workspace_id === scope.workspace_id && (scope.user_id === null || scope.user_id === owner.user_id);
+
+/** Replies that draw on nothing are as well off with what is stored at their start. */
+const drawsOnSomething = ({ reply: { cited } }: Entry): boolean =>
+  cited !== null && cited.sources.length + cited.memories_used.length > 0;
+
+const drawnOf = ({ cited, receipt }: Reply): Drawn | null => cited && receipt && { ...cited, receipt };

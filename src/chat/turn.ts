@@ -79,6 +79,13 @@ function abortedAs(reason: AbortReason): Ending {
     } as const;
     return { status: "interrupted", finish_reason: null, error };
   }
+  if (reason === "lost") {
+    const error = {
+      code: "turn_interrupted",
+      message: "The instance that wrote the reply was silent for too long.",
+    } as const;
+    return { status: "interrupted", finish_reason: null, error };
+  }
   const error = { code: "model_timeout", message: "The reply took longer than a turn may." } as const;
   return { status: "failed", finish_reason: null, error };
 }

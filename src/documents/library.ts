@@ -1,9 +1,10 @@
 /**
- * The documents of this instance: takes them, has them read outside of this process, stores them piece by piece, and
- * puts each in the place of what stood under its name. What a crash interrupts is taken up at the next start.
+ * Takes documents, has them read outside of this process, stores them piece by piece, and puts each in the place of what
+ * stood under its name. One instance does that for each; what one that died has left, or has no time for, another takes up.
  */
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Claims } from "../claims.ts";
 import { AppError } from "../errors.ts";
 import { newId } from "../ids.ts";
 import type { Log } from "../log.ts";
@@ -13,6 +14,7 @@ import type {
   DocumentScope,
   DocumentStore,
   NewPassage,
+  RevisionAttempt,
   RevisionToProcess,
   TextPart,
 } from "../storage/document-store.ts";
@@ -29,6 +31,8 @@ const stepsUnderWay = 3;
 const backgroundMax = 2;
 /** Between tries while the storage can't be written. */
 const retryMs = 2_000;
+/** How often an instance looks for documents that wait in the store alone. */
+const lookMs = 10_000;
 
 export interface NewDocument {
   name: string;
@@ -50,14 +54,16 @@ export interface AddedDocument {
 
 export interface LibraryServices {
   readonly store: DocumentStore;
+  readonly claims: Claims;
   readonly extractor: Extractor;
   readonly log: Log;
   /** A document that takes longer is processed in the background, which is told by 202. */
   readonly waitSeconds: number;
+  readonly lookMs?: number;
 }
 
-/** How processing a revision went, as whoever waits for it is told. */
-type Outcome = "ready" | "superseded" | AppError;
+/** How processing a revision went, as whoever waits for it is told; `elsewhere`: another instance does it, or did. */
+type Outcome = "ready" | "superseded" | "elsewhere" | AppError;
 
 /** Whoever waits for a revision hears of its failure; where nobody waits any more, it is kept to be read. */
 interface Waiter {
@@ -71,6 +77,7 @@ export class DocumentLibrary {
   readonly #running = new Map<string, Promise<Outcome>>();
   readonly #background = new Slots(backgroundMax);
   #clearing: Promise<void> | null = null;
+  #looking: Timer | null = null;
 
   constructor(readonly services: LibraryServices) {}
 
@@ -79,17 +86,20 @@ export class DocumentLibrary {
     return this.#running.size;
   }
 
-  /** Takes up what a process that died has left. */
+  /** Takes up what instances that died have left, now and from then on. */
   async start(): Promise<void> {
-    for (const revision of await this.services.store.revisionsToProcess()) {
-      void this.#process(revision, null, { waits: false, hears: false });
-    }
+    const { lookMs: everyMs = lookMs, log } = this.services;
+    await this.#takeUp();
+    this.#looking = setInterval(() => {
+      this.#takeUp().catch((err) => log.warn({ err }, "documents to be processed not read"));
+    }, everyMs);
     void this.clearWaste();
   }
 
   /** Ends what is read right now; it is taken up again at the next start. */
   async close(): Promise<void> {
     this.#closing.abort(new AppError("shutting_down"));
+    if (this.#looking !== null) clearInterval(this.#looking);
     await this.services.extractor.close();
     await Promise.allSettled([...this.#running.values()]);
     await this.#clearing;
@@ -154,6 +164,15 @@ export class DocumentLibrary {
     return clearing;
   }
 
+  async #takeUp(): Promise<void> {
+    for (const revision of await this.services.store.revisionsToProcess()) {
+      if (this.#closing.signal.aborted) return;
+      if (!this.#running.has(revision.revision_id)) {
+        void this.#process(revision, null, { waits: false, hears: false });
+      }
+    }
+  }
+
   #process(revision: RevisionToProcess, bytes: Uint8Array | null, waiter: Waiter): Promise<Outcome> {
     const processing = this.#processUntilStored(revision, bytes, waiter).finally(() =>
       this.#running.delete(revision.revision_id),
@@ -168,58 +187,92 @@ export class DocumentLibrary {
     bytes: Uint8Array | null,
     waiter: Waiter,
   ): Promise<Outcome> {
-    const { store, log } = this.services;
+    const { log } = this.services;
     const { revision_id, document_id } = revision;
     for (;;) {
+      let outcome: Outcome;
       try {
-        const outcome = waiter.waits
-          ? await this.#store(revision, bytes)
-          : await this.#background.use(this.#closing.signal, () => this.#store(revision, null));
-        log.info({ document_id, revision_id, outcome }, "document processed");
-        void this.clearWaste();
-        return outcome;
+        outcome = waiter.waits
+          ? await this.#claim(revision, bytes, waiter)
+          : await this.#background.use(this.#closing.signal, () => this.#claim(revision, null, waiter));
       } catch (cause) {
-        const error = cause instanceof AppError ? cause : new AppError("internal", { cause });
-        if (this.#closing.signal.aborted) return error;
-        log.warn({ document_id, revision_id, code: error.code, err: error.cause }, "document not processed");
-        const passing = error.code === "storage_unavailable" || error.code === "overloaded";
-        if (passing && !waiter.waits) {
+        outcome = toAppError(cause);
+      }
+      if (outcome === "elsewhere") return outcome;
+      if (outcome instanceof AppError) {
+        if (this.#closing.signal.aborted) return outcome;
+        const { code, cause } = outcome;
+        log.warn({ document_id, revision_id, code, err: cause }, "document not processed");
+        if (isPassing(outcome) && !waiter.waits) {
           await sleep(retryMs, undefined, { signal: this.#closing.signal }).catch(() => {});
-          if (this.#closing.signal.aborted) return error;
+          if (this.#closing.signal.aborted) return outcome;
           continue;
         }
-        const { code, detail: message } = error;
-        waiter.hears = waiter.waits;
-        await store
-          .failRevision(revision_id, { code, message }, !waiter.hears, Date.now())
-          .catch((err) => log.warn({ revision_id, err }, "failed document not ended"));
-        void this.clearWaste();
-        return error;
+      } else {
+        log.info({ document_id, revision_id, outcome }, "document processed");
       }
+      void this.clearWaste();
+      return outcome;
+    }
+  }
+
+  /** Processes a revision, if no other instance does. */
+  async #claim(revision: RevisionToProcess, bytes: Uint8Array | null, waiter: Waiter): Promise<Outcome> {
+    const { claims } = this.services;
+    const outcome = await claims.during(`document ${revision.revision_id}`, this.#closing.signal, (signal) =>
+      this.#attempt(revision, bytes, waiter, signal),
+    );
+    return outcome ?? "elsewhere";
+  }
+
+  /** @throws AppError where it is to be tried again */
+  async #attempt(
+    revision: RevisionToProcess,
+    bytes: Uint8Array | null,
+    waiter: Waiter,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
+    const { store, log } = this.services;
+    const attempt = await store.beginAttempt(revision.revision_id);
+    if (attempt === null) return "elsewhere";
+    try {
+      return await this.#store(revision, attempt, bytes, signal);
+    } catch (cause) {
+      const error = toAppError(cause);
+      if (signal.aborted || (isPassing(error) && !waiter.waits)) throw error;
+      const { code, detail: message } = error;
+      waiter.hears = waiter.waits;
+      await store
+        .failRevision(attempt, { code, message }, !waiter.hears, Date.now())
+        .catch((err) => log.warn({ revision_id: revision.revision_id, err }, "failed document not ended"));
+      return error;
     }
   }
 
   /** Reads a revision and stores what it holds, one bounded step after the other. */
-  async #store(revision: RevisionToProcess, given: Uint8Array | null): Promise<Outcome> {
+  async #store(
+    { revision_id, name, media_type: told }: RevisionToProcess,
+    attempt: RevisionAttempt,
+    given: Uint8Array | null,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
     const { store, extractor } = this.services;
-    const { revision_id: id, name } = revision;
-    const bytes = given ?? (await store.upload(id));
+    const bytes = given ?? (await store.upload(revision_id));
     if (bytes === null) return "superseded";
-    const media_type = revision.media_type === "application/octet-stream" ? null : revision.media_type;
-    const read = await extractor.extract({ bytes, name, media_type }, this.#closing.signal);
-    await store.resetRevision(id);
-    if (!(await this.#addSteps(id, stepsOf(read)))) return "superseded";
-    const finished = await store.finishRevision(id, read.media_type, read.text.length, Date.now());
+    const media_type = told === "application/octet-stream" ? null : told;
+    const read = await extractor.extract({ bytes, name, media_type }, signal);
+    if (!(await this.#addSteps(attempt, stepsOf(read), signal))) return "superseded";
+    const finished = await store.finishRevision(attempt, read.media_type, read.text.length, Date.now());
     return finished === null ? "superseded" : "ready";
   }
 
   /** Stores step after step, the next ones on their way while one is committed; false once another revision is newer. */
-  async #addSteps(id: string, steps: Iterable<Step>): Promise<boolean> {
+  async #addSteps(attempt: RevisionAttempt, steps: Iterable<Step>, signal: AbortSignal): Promise<boolean> {
     const underWay: Promise<boolean>[] = [];
     try {
       for (const { parts, passages, progress } of steps) {
-        this.#closing.signal.throwIfAborted();
-        underWay.push(this.services.store.addToRevision(id, parts, passages, progress));
+        signal.throwIfAborted();
+        underWay.push(this.services.store.addToRevision(attempt, parts, passages, progress));
         if (underWay.length === stepsUnderWay && !(await underWay.shift())) return false;
       }
       return (await Promise.all(underWay)).every(Boolean);
@@ -228,6 +281,11 @@ export class DocumentLibrary {
     }
   }
 }
+
+const toAppError = (cause: unknown): AppError =>
+  cause instanceof AppError ? cause : new AppError("internal", { cause });
+
+const isPassing = ({ code }: AppError): boolean => code === "storage_unavailable" || code === "overloaded";
 
 interface Step {
   parts: TextPart[];
@@ -250,7 +308,8 @@ function* stepsOf({ text, passages }: ReadDocument): Generator<Step> {
   }
   for (let at = 0; at < passages.length; at += passagesPerCall) {
     const some = passages.slice(at, at + passagesPerCall).map(
-      ({ start, end, heading, tokens }): NewPassage => ({
+      ({ start, end, heading, tokens }, index): NewPassage => ({
+        seq: at + index + 1,
         start,
         end,
         heading,

@@ -143,9 +143,10 @@ function startFrame({ id, conversation_id, message_id, model }: WatchedTurn["tur
 const sourcesFrame = ({ sources, citations }: Cited): string =>
   `event: sources\ndata: ${JSON.stringify({ sources, citations })}\n\n`;
 
-function doneFrame({ ended, length }: Reply): string {
+function doneFrame({ ended }: Reply): string {
   if (ended === null) throw new AppError("internal", { cause: "done before the end" });
-  const { id, conversation_id, message_id, status, finish_reason, model, sources, usage, error } = ended;
+  const { id, conversation_id, message_id, status, finish_reason, model, sources, usage, error, response } =
+    ended;
   const data = JSON.stringify({
     done: true,
     conversation_id,
@@ -154,7 +155,7 @@ function doneFrame({ ended, length }: Reply): string {
     status,
     finish_reason,
     model,
-    length,
+    length: response.length,
     sources,
     tokens_used: usage.total_tokens,
     usage,

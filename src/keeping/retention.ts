@@ -1,5 +1,5 @@
 /** Retention: conversations that nobody has gone on with for so long are deleted, a few at a time. */
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Claims, Recurring } from "../claims.ts";
 import type { Log } from "../log.ts";
 import type { RetentionStore } from "../storage/archive-store.ts";
 
@@ -8,44 +8,24 @@ const atOnce = 4;
 const everyMs = 3600 * 1000;
 const dayMs = 24 * 3600 * 1000;
 
-export class Retention {
-  readonly #closing = new AbortController();
-  readonly #running: Promise<void>;
+export interface RetentionServices {
+  readonly store: RetentionStore;
+  readonly claims: Claims;
+  readonly log: Log;
+}
 
-  /** @param days after its last message a conversation is kept for so long */
-  constructor(
-    readonly store: RetentionStore,
-    readonly log: Log,
-    readonly days: number,
-  ) {
-    this.#running = this.#run();
-  }
-
-  /** Resolves when nothing of it is under way. */
-  async close(): Promise<void> {
-    this.#closing.abort();
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#closing;
-    while (!signal.aborted) {
-      await this.#deleteInactive().catch((err) => this.log.error({ err }, "old conversations not deleted"));
-      await sleep(everyMs, undefined, { signal, ref: false }).catch(() => {});
-    }
-  }
-
-  async #deleteInactive(): Promise<void> {
+/** @param days after its last message a conversation is kept for so long */
+export const startRetention = ({ store, claims, log }: RetentionServices, days: number): Recurring =>
+  claims.every("retention", everyMs, async (signal) => {
     let conversations = 0;
     try {
-      for (let deleted = atOnce; deleted === atOnce && !this.#closing.signal.aborted; ) {
-        deleted = await this.store.deleteInactiveConversations(Date.now() - this.days * dayMs, atOnce);
+      for (let deleted = atOnce; deleted === atOnce && !signal.aborted; ) {
+        deleted = await store.deleteInactiveConversations(Date.now() - days * dayMs, atOnce);
         conversations += deleted;
       }
     } finally {
       if (conversations > 0) {
-        this.log.info({ event: "retention", conversations, days: this.days }, "old conversations deleted");
+        log.info({ event: "retention", conversations, days }, "old conversations deleted");
       }
     }
-  }
-}
+  });

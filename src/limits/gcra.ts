@@ -4,6 +4,9 @@
  */
 import type { Quota, RateLimiter, Taken } from "./rate-limiter.ts";
 
+/** Sums of fractions are off by less than this. */
+export const toleranceMs = 1e-3;
+
 /** Names that are kept: a hundred bytes or two each. */
 const defaultNamesMax = 100_000;
 
@@ -26,21 +29,28 @@ export class Gcra implements RateLimiter {
   }
 
   async take(name: string, quota: Quota): Promise<Taken> {
-    const now = this.nowMs();
-    const before = this.#wholeAtMs.get(name) ?? now;
-    const { wholeAt, ...taken } = scheduled(before, now, quota);
-    if (taken.allowed) {
-      this.#wholeAtMs.delete(name);
-      this.#wholeAtMs.set(name, wholeAt);
-      this.#forget(now);
-    }
+    const { aheadMs, ...taken } = oneMore(this.#aheadMs(name), quota);
+    if (taken.allowed) this.know(name, aheadMs);
     return taken;
   }
 
   async look(name: string, quota: Quota): Promise<Taken> {
-    const now = this.nowMs();
-    const { wholeAt: _, ...taken } = scheduled(this.#wholeAtMs.get(name) ?? now, now, quota);
+    const { aheadMs: _, ...taken } = oneMore(this.#aheadMs(name), quota);
     return taken;
+  }
+
+  /** Takes over how a quota stands elsewhere. */
+  know(name: string, aheadMs: number): void {
+    const now = this.nowMs();
+    this.#wholeAtMs.delete(name);
+    this.#wholeAtMs.set(name, now + aheadMs);
+    this.#forget(now);
+  }
+
+  /** Until a quota is whole again. */
+  #aheadMs(name: string): number {
+    const now = this.nowMs();
+    return Math.max(0, (this.#wholeAtMs.get(name) ?? now) - now);
   }
 
   /** Some of those that are whole again, a few at each request, and what is too much. */
@@ -54,20 +64,19 @@ export class Gcra implements RateLimiter {
   }
 }
 
-/** One more request of a quota that is whole at a time. */
-function scheduled(wholeAtMs: number, now: number, { requests, windowSeconds }: Quota) {
+/** One more request of a quota that will be whole in `beforeMs`, and in `aheadMs` where it is allowed. */
+export function oneMore(beforeMs: number, { requests, windowSeconds }: Quota): Taken & { aheadMs: number } {
   const windowMs = windowSeconds * 1000;
   const eachMs = windowMs / requests;
-  const due = Math.max(wholeAtMs, now);
-  const wholeAt = due + eachMs;
-  const waitMs = wholeAt - windowMs - now;
-  // Sums of fractions are off by less than this.
-  const allowed = waitMs <= 1e-3;
+  const afterMs = beforeMs + eachMs;
+  const waitMs = afterMs - windowMs;
+  const allowed = waitMs <= toleranceMs;
+  const aheadMs = allowed ? afterMs : beforeMs;
   return {
     allowed,
-    wholeAt,
-    remaining: allowed ? Math.floor((windowMs - (wholeAt - now)) / eachMs + 1e-6) : 0,
-    resetSeconds: ((allowed ? wholeAt : due) - now) / 1000,
+    aheadMs,
+    remaining: allowed ? Math.floor((windowMs - afterMs) / eachMs + 1e-6) : 0,
+    resetSeconds: aheadMs / 1000,
     retryAfterSeconds: allowed ? 0 : waitMs / 1000,
   };
 }

@@ -5,6 +5,7 @@
  * A model that writes summaries may fail or be slow: then, and where there is none, the summary is a digest. So the
  * messages that neither summary nor window hold are few, and the prompt has room for a digest of them.
  */
+import type { Claims } from "../claims.ts";
 import type { Limits } from "../config.ts";
 import type { Log } from "../log.ts";
 import { ModelFailure } from "../models/model.ts";
@@ -30,6 +31,7 @@ export type Urgency = "soon" | "now";
 
 export interface FoldingServices {
   readonly store: Store;
+  readonly claims: Claims;
   readonly log: Log;
   readonly limits: Limits;
   /** Null: summaries are digests. */
@@ -49,7 +51,10 @@ export class Folding {
 
   constructor(readonly services: FoldingServices) {}
 
-  /** Folds what is out of a conversation's reach; the one that is under way does where there is one. Never throws. */
+  /**
+   * Folds what is out of a conversation's reach; the one that is under way does where there is one, on any instance.
+   * Never throws.
+   */
   fold(user: UserScope, conversationId: string, urgency: Urgency): void {
     if (this.#closing.signal.aborted) return;
     const underWay = this.#folds.get(conversationId);
@@ -84,16 +89,27 @@ export class Folding {
   }
 
   async #fold(user: UserScope, conversationId: string, hurry: AbortSignal): Promise<void> {
-    const { log } = this.services;
+    const { claims, summarising, log } = this.services;
+    const closing = this.#closing.signal;
+    const steps = async (ending: AbortSignal): Promise<void> => {
+      while (!ending.aborted && (await this.#step(user, conversationId, hurry, ending)));
+    };
     try {
-      while (!this.#closing.signal.aborted && (await this.#step(user, conversationId, hurry)));
+      // A digest costs nothing: where two are made, the one that is stored first counts.
+      if (summarising === null || hurry.aborted) await steps(closing);
+      else await claims.during(`summary ${conversationId}`, closing, steps);
     } catch (error) {
       log.warn({ conversation_id: conversationId, err: error }, "summary not written on");
     }
   }
 
   /** Folds some messages; false where nothing is left to fold, or somebody else was faster. */
-  async #step(user: UserScope, conversationId: string, hurry: AbortSignal): Promise<boolean> {
+  async #step(
+    user: UserScope,
+    conversationId: string,
+    hurry: AbortSignal,
+    ending: AbortSignal,
+  ): Promise<boolean> {
     const { store, log, limits } = this.services;
     const context = await store.conversationContext(
       user,
@@ -111,7 +127,7 @@ export class Folding {
     );
     if (messages.length === 0) return false;
     const { text, ...by } = await this.#summarise(conversationId, summary, messages, hurry);
-    if (this.#closing.signal.aborted) return false;
+    if (ending.aborted) return false;
     const through_seq = messages.at(-1)!.seq;
     const next: Summary = { text, tokens: countTokens(text), through_seq };
     const replaced = await store.replaceSummary(user, conversationId, summary.through_seq, next);

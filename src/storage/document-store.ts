@@ -72,8 +72,19 @@ export interface RevisionToProcess {
   media_type: string;
 }
 
+/**
+ * Somebody's storing of a revision, until it is finished, has failed or is gone, or somebody else begins to store it: from
+ * then on they find it gone, however late they come.
+ */
+export interface RevisionAttempt {
+  revision_id: string;
+  attempt: number;
+}
+
 /** A piece of a document's text, as it is searched and cited: `text` is the document's from `start` to `end`. */
 export interface NewPassage {
+  /** Its place among the document's passages, from 1. */
+  seq: number;
   start: number;
   end: number;
   /** The headings above it, outermost first, joined by ` > `. */
@@ -145,30 +156,36 @@ export interface DocumentStore {
   revisionsToProcess(): Promise<RevisionToProcess[]>;
   /** The bytes of a revision that is being processed; null where it is gone, because its document was deleted. */
   upload(revisionId: string): Promise<Uint8Array | null>;
-  /** Forgets what was stored of a revision, to begin again. */
-  resetRevision(revisionId: string): Promise<void>;
-  /** Adds to a revision. What starts and ends turns goes first. False where the revision is gone. */
+  /**
+   * Begins to store a revision, or begins again: nothing is stored of it then, and whoever was at it before is shut out.
+   * Null where the revision is gone.
+   */
+  beginAttempt(revisionId: string): Promise<RevisionAttempt | null>;
+  /**
+   * Adds to a revision, in the order of the calls; the same again changes nothing. What starts and ends turns goes first.
+   * False where the revision is gone.
+   */
   addToRevision(
-    revisionId: string,
+    attempt: RevisionAttempt,
     parts: TextPart[],
     passages: NewPassage[],
     progress: number,
   ): Promise<boolean>;
-  /** Makes a revision the document's present one; null where it is gone. */
+  /** Makes a revision the document's present one, in one step; null where it is gone. */
   finishRevision(
-    revisionId: string,
+    attempt: RevisionAttempt,
     mediaType: string,
     length: number,
     nowMs: number,
   ): Promise<DocumentRecord | null>;
   /** Ends a revision that can't be processed. @param keep false forgets it, and the document if it has no other */
   failRevision(
-    revisionId: string,
+    attempt: RevisionAttempt,
     error: { code: ErrorCode; message: string },
     keep: boolean,
     nowMs: number,
   ): Promise<void>;
-  /** Overwrites some of what was replaced, deleted or has failed; true where there is more. */
+  /** Clears away some of what was replaced, deleted or has failed; true where there is more. */
   clearWaste(): Promise<boolean>;
 
   document(scope: DocumentScope, id: string): Promise<DocumentRecord | null>;

@@ -218,11 +218,16 @@ export interface Renewed {
   to_stop: string[];
 }
 
+/** What a reply draws on, and what went into its prompt. */
+export type Drawn = Pick<TurnRecord, "sources" | "citations" | "memories_used"> & { receipt: Receipt };
+
 /** The text of a running reply so far, and the model that writes it. */
 export interface Checkpoint {
   turn_id: string;
   text: string;
   model: string;
+  /** Where it is left out, what is stored of it stays. */
+  drawn?: Drawn;
 }
 
 export interface NewConversation {
@@ -280,11 +285,14 @@ export interface Store
    * where as many turns hold one of its slots as may
    */
   startTurn(scope: Scope, start: TurnStart): Promise<TurnStarted>;
-  /** Replaces the stored text and model of replies that still run. What starts and ends turns goes first. */
+  /**
+   * Replaces the stored text and model of replies that still run, and never those of one that has ended. What starts and
+   * ends turns goes first.
+   */
   checkpointReplies(checkpoints: Checkpoint[]): Promise<void>;
-  /** Keeps the running turns of an instance its own for so long. */
+  /** Keeps the running turns of an instance its own for so long, also after their leases had run out. */
   renewLeases(instanceId: string, seconds: number): Promise<Renewed>;
-  /** Lets go of an instance that runs no turns any more. */
+  /** Lets go of an instance; turns that it leaves running are orphans when their leases have run out. */
   dropLeases(instanceId: string): Promise<void>;
   /**
    * Ends a running turn of an instance; false where it isn't running any more, and then nothing was changed. Memories
@@ -293,7 +301,10 @@ export interface Store
   endTurn(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
   /** Some of the turns that other, dead instances left running. */
   orphans(instanceId: string): Promise<Orphan[]>;
-  /** Ends the turn of an instance that is dead, as `endTurn` does; false too where that instance is alive again. */
+  /**
+   * Ends the turn of an instance that is dead, as `endTurn` does; false too where that instance is alive again. A receipt
+   * that was checkpointed stays.
+   */
   endOrphan(turnId: string, instanceId: string, end: TurnEnd, nowMs: number): Promise<boolean>;
   turn(scope: Scope, id: string): Promise<TurnRecord | null>;
   /** What went into the prompt of a turn that has ended; null where the scope has no such turn or it has none. */

@@ -193,7 +193,7 @@ export function userRoutes(
   async function erase(user: UserScope): Promise<Erased> {
     const startedMs = Date.now();
     const running = await store.cutOffUser(user);
-    await Promise.all(running.map((id) => turns.stop(user, id)));
+    await turns.stopAll(running);
     background.forget(user);
     const erased = await store.eraseUser(user);
     // Not whom: a log isn't erased.

@@ -4,6 +4,7 @@
  * again at the next start.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Claims } from "../claims.ts";
 import type { Log } from "../log.ts";
 import type { EmbeddingModel } from "../models/embeddings.ts";
 import { ModelFailure } from "../models/model.ts";
@@ -17,6 +18,8 @@ const requestsAtOnce = 4;
 const idleMs = 500;
 /** Between steps of the walk, which are quick where everything has its vector. */
 const stepMs = 5;
+/** How often another instance looks whether the one that does it has died. */
+const takeOverMs = 5_000;
 /** The wait after a failure; it doubles, less up to half of it by chance. */
 const backoffMsMin = 500;
 const backoffMsMax = 60_000;
@@ -25,6 +28,8 @@ const charsMin = 200;
 
 export interface UpkeepServices {
   readonly store: VectorStore;
+  /** One instance does it. */
+  readonly claims: Claims;
   readonly questions: Questions;
   readonly log: Log;
 }
@@ -49,37 +54,48 @@ export class VectorUpkeep {
   }
 
   async #run(): Promise<void> {
-    const { store, questions, log } = this.services;
+    const { claims, questions, log } = this.services;
     const { signal } = this.#stopping;
-    const space = await this.#persist(() => questions.calibrate(signal));
+    const space = await this.#persist(signal, () => questions.calibrate(signal));
     const { model, dimensions } = space;
     log.info({ event: "embedding", model, dimensions }, "texts are searched by vectors too");
+    while (!signal.aborted) {
+      await this.#persist(signal, () =>
+        claims.during("vectors", signal, (held) => this.#keepUp(space, held)),
+      );
+      await sleep(takeOverMs, undefined, { signal });
+    }
+  }
+
+  /** Until the signal is aborted. */
+  async #keepUp(space: VectorSpace, signal: AbortSignal): Promise<void> {
+    const { store, log } = this.services;
     let from: WalkPosition | null = null;
     let walked = false;
     let embedded = 0;
     const embedNew = async (): Promise<number> => {
       const texts = await store.newTexts(textsPerRequest * requestsAtOnce);
-      await this.#embed(space, texts);
+      await this.#embed(space, texts, signal);
       return texts.length;
     };
     const step = async (): Promise<void> => {
       const { texts, next } = await store.textsWithoutVector(space, from, textsPerRequest * requestsAtOnce);
-      await this.#embed(space, texts);
+      await this.#embed(space, texts, signal);
       embedded += texts.length;
       from = next;
       walked = next === null;
-      if (walked) log.info({ event: "embedded", model, texts: embedded }, "all texts have vectors");
+      if (walked)
+        log.info({ event: "embedded", model: space.model, texts: embedded }, "all texts have vectors");
     };
     while (!signal.aborted) {
-      if ((await this.#persist(embedNew)) > 0) continue;
-      if (!walked) await this.#persist(step);
+      if ((await this.#persist(signal, embedNew)) > 0) continue;
+      if (!walked) await this.#persist(signal, step);
       await sleep(walked ? idleMs : stepMs, undefined, { signal });
     }
   }
 
-  /** Does something until it succeeds. Rejects only when it is all over. */
-  async #persist<T>(task: () => Promise<T>): Promise<T> {
-    const { signal } = this.#stopping;
+  /** Does something until it succeeds. Rejects only when the signal is aborted. */
+  async #persist<T>(signal: AbortSignal, task: () => Promise<T>): Promise<T> {
     for (let backoffMs = backoffMsMin; ; backoffMs = Math.min(2 * backoffMs, backoffMsMax)) {
       try {
         return await task();
@@ -103,17 +119,20 @@ export class VectorUpkeep {
   }
 
   /** Embeds and saves texts, some requests at a time; what succeeds is saved though others fail. */
-  async #embed(space: VectorSpace, texts: readonly TextToEmbed[]): Promise<void> {
+  async #embed(space: VectorSpace, texts: readonly TextToEmbed[], signal: AbortSignal): Promise<void> {
     const batches: Promise<void>[] = [];
     for (let start = 0; start < texts.length; start += textsPerRequest) {
-      batches.push(this.#embedBatch(space, texts.slice(start, start + textsPerRequest)));
+      batches.push(this.#embedBatch(space, texts.slice(start, start + textsPerRequest), signal));
     }
     const failed = (await Promise.allSettled(batches)).find(({ status }) => status === "rejected");
     if (failed?.status === "rejected") throw failed.reason;
   }
 
-  async #embedBatch(space: VectorSpace, batch: readonly TextToEmbed[]): Promise<void> {
-    const vectors = await this.#vectorsOf(batch.map(({ text }) => text));
+  async #embedBatch(space: VectorSpace, batch: readonly TextToEmbed[], signal: AbortSignal): Promise<void> {
+    const vectors = await this.#vectorsOf(
+      batch.map(({ text }) => text),
+      signal,
+    );
     await this.services.store.saveVectors(
       space,
       batch.map(({ kind, n, mark }, index) => ({ kind, n, mark, values: vectors[index]! })),
@@ -121,24 +140,23 @@ export class VectorUpkeep {
   }
 
   /** A vector for each text, or null where it is refused. */
-  async #vectorsOf(texts: readonly string[]): Promise<(Float32Array | null)[]> {
+  async #vectorsOf(texts: readonly string[], signal: AbortSignal): Promise<(Float32Array | null)[]> {
     try {
-      return await this.#model.embed(texts, this.#stopping.signal);
+      return await this.#model.embed(texts, signal);
     } catch (error) {
       if (!mayBeTheText(error)) throw error;
       const vectors: (Float32Array | null)[] = [];
-      for (const text of texts) vectors.push(await this.#vectorOf(text));
+      for (const text of texts) vectors.push(await this.#vectorOf(text, signal));
       return vectors;
     }
   }
 
-  async #vectorOf(text: string): Promise<Float32Array | null> {
-    const { signal } = this.#stopping;
+  async #vectorOf(text: string, signal: AbortSignal): Promise<Float32Array | null> {
     try {
       return (await this.#model.embed([text], signal))[0]!;
     } catch (error) {
       if (!mayBeTheText(error)) throw error;
-      if (text.length > charsMin) return await this.#vectorOf(halfOf(text));
+      if (text.length > charsMin) return await this.#vectorOf(halfOf(text), signal);
       // Whether it is the text: the model took this one before.
       await this.#model.embed([cohort[0]!], signal);
       return null;

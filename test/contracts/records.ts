@@ -102,9 +102,10 @@ export async function storeDocument(
     },
     upload,
   );
-  const passage = { start: 0, end: text.length, heading: name, text, tokens: 5 };
-  await store.addToRevision(revision_id, [{ start: 0, text }], [passage], 0.5);
-  await store.finishRevision(revision_id, "text/plain", text.length, 1_700_000_000_000);
+  const attempt = (await store.beginAttempt(revision_id))!;
+  const passage = { seq: 1, start: 0, end: text.length, heading: name, text, tokens: 5 };
+  await store.addToRevision(attempt, [{ start: 0, text }], [passage], 0.5);
+  await store.finishRevision(attempt, "text/plain", text.length, 1_700_000_000_000);
   return document.id;
 }
 

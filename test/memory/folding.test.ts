@@ -33,9 +33,10 @@ beforeAll(() => {
 });
 afterAll(() => Promise.all([model.close(), moody.close()]));
 
-const foldingOn = ({ store, log, limits, modelOf }: Workbench, server: ModelServer | null): Folding =>
+const foldingOn = ({ store, claims, log, limits, modelOf }: Workbench, server: ModelServer | null): Folding =>
   new Folding({
     store,
+    claims,
     log,
     limits,
     summarising: server && summariseByModel(modelOf(server), null),

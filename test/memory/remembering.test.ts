@@ -27,9 +27,13 @@ function memoryOn(
   server: ModelServer | null,
   options: RememberingOptions = {},
 ): BackgroundMemory {
-  const { store, log, limits, instanceId, modelOf } = bench;
+  const { store, claims, log, limits, instanceId, modelOf } = bench;
   const drawing = server === null ? drawByPatterns : drawByModel(modelOf(server), null, limits.memoryTokens);
-  return new BackgroundMemory(true, { store, log, limits, instanceId, drawing, summarising: null }, options);
+  return new BackgroundMemory(
+    true,
+    { store, claims, log, limits, instanceId, drawing, summarising: null },
+    options,
+  );
 }
 
 const said = (message: string) => ({ message, tokens: 5 });

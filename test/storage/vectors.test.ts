@@ -147,17 +147,25 @@ async function addDocument(document: NewDocument, finish = true): Promise<string
     upload,
   );
   let start = 0;
+  const attempt = (await store.beginAttempt(revision_id))!;
   await store.addToRevision(
-    revision_id,
+    attempt,
     [{ start: 0, text: passages.join("") }],
-    passages.map((text) => {
-      const passage = { start, end: start + text.length, heading: "Heading", text, tokens: 5 };
+    passages.map((text, index) => {
+      const passage = {
+        seq: index + 1,
+        start,
+        end: start + text.length,
+        heading: "Heading",
+        text,
+        tokens: 5,
+      };
       start = passage.end;
       return passage;
     }),
     1,
   );
-  if (finish) await store.finishRevision(revision_id, "text/plain", start, 1_700_000_000_000);
+  if (finish) await store.finishRevision(attempt, "text/plain", start, 1_700_000_000_000);
   return begun.document.id;
 }
 

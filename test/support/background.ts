@@ -1,5 +1,6 @@
 /** The background work of memory on a real store, beside no service: with a scripted model, or without any. */
 import { rmSync } from "node:fs";
+import { Claims } from "../../src/claims.ts";
 import type { Limits } from "../../src/config.ts";
 import { newId } from "../../src/ids.ts";
 import type { Log } from "../../src/log.ts";
@@ -32,6 +33,7 @@ export interface Workbench extends AsyncDisposable {
   readonly store: Store;
   /** Which ran the turns. */
   readonly instanceId: string;
+  readonly claims: Claims;
   readonly limits: Limits;
   readonly log: Log;
   /** The lines that were logged, as they were given. */
@@ -63,6 +65,9 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
       return store;
     },
     instanceId: instance_id,
+    get claims() {
+      return new Claims(store, instance_id, log);
+    },
     limits: all,
     log,
     logged,

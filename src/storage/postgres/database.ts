@@ -29,6 +29,8 @@ export interface DatabaseOptions {
   statementSecondsMax: number;
   /** So long a query waits for a connection. */
   waitSecondsMax: number;
+  /** Further settings of the sessions, or others than a service's. */
+  settings?: Readonly<Record<string, string>>;
 }
 
 /** Tries in all, where a query is safe to be repeated. */
@@ -54,6 +56,7 @@ export class Database implements Queries {
         idle_in_transaction_session_timeout: 10_000,
         // What dates and times look like is no matter of how the server is set up.
         timezone: "UTC",
+        ...options.settings,
       },
     });
   }

@@ -13,19 +13,30 @@ export interface Migrated {
 
 /**
  * Applies the migrations that a database lacks, in one transaction; null where it has them all.
- * @throws StorageUnusableError where a newer Parley or another program wrote it; it is then as it was
+ * @param moving whether it is for who moves data here (moving/move.ts), on with what was begun or again
+ * @throws StorageUnusableError where a newer Parley or another program wrote it, or a part of a data directory alone was
+ * moved to it; it is then as it was
  */
-export function migrate(database: Database): Promise<Migrated | null> {
+export function migrate(
+  database: Database,
+  { moving = null }: { moving?: "on" | "again" | null } = {},
+): Promise<Migrated | null> {
   return database.transaction(async ({ rows, row }) => {
     await rows("set local statement_timeout = 0");
     await rows("select pg_advisory_xact_lock($lock::bigint)", { lock: migrationLock });
-    const { ours, tables } = (await row<{ ours: boolean; tables: number }>(
+    const { ours, begun, tables } = (await row<{ ours: boolean; begun: boolean; tables: number }>(
       `select to_regclass('schema_version') is not null as ours,
+         to_regclass('migration_progress') is not null as begun,
          (select count(*)::int4 from pg_tables where schemaname = current_schema()) as tables`,
     ))!;
     if (!ours && tables > 0) {
       throw new StorageUnusableError(
         "the database of DATABASE_URL holds another program's tables: give Parley one of its own",
+      );
+    }
+    if (begun && moving === null) {
+      throw new StorageUnusableError(
+        "only a part of the data was moved to the database of DATABASE_URL so far: run parley migrate again, until it says that all is there",
       );
     }
     if (!ours) {
@@ -40,6 +51,11 @@ export function migrate(database: Database): Promise<Migrated | null> {
       );
     }
     if (from === to) return null;
+    if (begun && moving === "on") {
+      throw new StorageUnusableError(
+        "another version of Parley has begun this migration: go on with that one, or begin again with --restart",
+      );
+    }
     for (const sql of migrations.slice(from)) await rows(sql);
     await rows("update schema_version set version = $to::int4", { to });
     return { from, to };

@@ -5,5 +5,14 @@ import search from "../migrations/postgres/0003_search.sql" with { type: "text" 
 import messageIndex from "../migrations/postgres/0004_message_index.sql" with { type: "text" };
 import passageIndex from "../migrations/postgres/0005_passage_index.sql" with { type: "text" };
 import memories from "../migrations/postgres/0007_memories.sql" with { type: "text" };
+import rateLimits from "../migrations/postgres/0010_rate_limits.sql" with { type: "text" };
 
-export const migrations: readonly string[] = [tables, turns, search, messageIndex, passageIndex, memories];
+export const migrations: readonly string[] = [
+  tables,
+  turns,
+  search,
+  messageIndex,
+  passageIndex,
+  memories,
+  rateLimits,
+];

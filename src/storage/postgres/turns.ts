@@ -123,14 +123,9 @@ export function createTurns(
     },
 
     async checkpointReplies(checkpoints) {
-      await database.rows(
-        `update messages m set content = r.text, model = r.model
-         from json_to_recordset($replies::text::json) r (turn_id text, text text, model text)
-           join turns t on t.id = r.turn_id
-         -- The status of the row itself: of one that waits for the turn's end it is looked at again, after that.
-         where m.n = t.n and m.status = 'running'`,
-        { replies: toJson(checkpoints) },
-      );
+      await database.rows("select checkpoint_replies($replies::text::json)", {
+        replies: toJson(checkpoints),
+      });
     },
 
     async renewLeases(instanceId, seconds) {
@@ -140,7 +135,7 @@ export function createTurns(
              insert into instances (id, lease_until)
                values ($id, clock_timestamp() + make_interval(secs => $seconds::float8))
                on conflict (id) do update set lease_until = excluded.lease_until)
-         select coalesce((select lease_until <= clock_timestamp() from before), false) as lapsed,
+         select coalesce((select lease_until <= clock_timestamp() from before), true) as lapsed,
            array(select id from turns where instance_id = $id and status = 'running' and stop_requested) as to_stop`,
         { id: instanceId, seconds },
       );
@@ -148,7 +143,12 @@ export function createTurns(
     },
 
     async dropLeases(instanceId) {
-      await database.rows("delete from instances where id = $id", { id: instanceId });
+      // Those of dead instances that nobody misses are tidied away here, because orderly ends are rare.
+      await database.rows(
+        `delete from instances i where (id = $id or lease_until < clock_timestamp() - interval '1 day')
+           and not exists (select from turns where instance_id = i.id and status = 'running')`,
+        { id: instanceId },
+      );
     },
 
     endTurn: (turn_id, instance_id, end, now_ms) =>

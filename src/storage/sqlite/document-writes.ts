@@ -7,6 +7,7 @@ import type {
   DocumentScope,
   NewPassage,
   NewRevision,
+  RevisionAttempt,
   TextPart,
 } from "../document-store.ts";
 import { createDocumentReads } from "./document-reads.ts";
@@ -60,13 +61,10 @@ export function createDocumentWrites(
      where r.id = $id and r.status = 'processing'`,
   );
   const insertPart = statement(
-    "insert into document_parts (revision_n, start, text) values ($revision_n, $start, $text)",
-  );
-  const nextSeq = statement(
-    "select coalesce(max(seq), 0) + 1 as seq from passages where revision_n = $revision_n",
+    "insert or ignore into document_parts (revision_n, start, text) values ($revision_n, $start, $text)",
   );
   const insertPassage = statement(`insert into passages (revision_n, seq, start, end, heading, text, tokens)
-    values ($revision_n, $seq, $start, $end, $heading, $text, $tokens)`);
+    values ($revision_n, $seq, $start, $end, $heading, $text, $tokens) on conflict do nothing returning n`);
   const indexPassage = statement(`insert into passage_index (rowid, scope, heading, words, stems)
     values ($n, $scope, $heading, $words, $stems)`);
   const setProgress = statement("update document_revisions set progress = $progress where n = $n");
@@ -93,6 +91,13 @@ export function createDocumentWrites(
   const dropParts = statement(`delete from document_parts where (revision_n, start) in
     (select revision_n, start from document_parts where revision_n = $revision_n limit $limit)`);
   const dropRevision = statement("delete from document_revisions where n = $n");
+
+  /** By revision: how often its storing was begun. Nobody of an earlier process is left to be shut out. */
+  const attempts = new Map<string, number>();
+
+  /** The row of a revision that an attempt may add to; null where it is gone or another attempt was begun. */
+  const revisionOf = ({ revision_id: id, attempt }: RevisionAttempt): RevisionRow | null =>
+    attempts.get(id) === attempt ? findRevision.get({ id }) : null;
 
   /** Overwrites some passages and parts of a revision; how many rows that was. */
   function clearRevision(revision_n: number): number {
@@ -139,31 +144,49 @@ export function createDocumentWrites(
       return { document: reads.documentOf(n), unchanged: false, created: known === null };
     },
 
-    /** True where there is more to forget. */
-    resetRevision(id: string): boolean {
-      const revision = findRevision.get({ id });
+    /** What was stored of the revision is to be forgotten then. */
+    beginAttempt(revision_id: string): RevisionAttempt | null {
+      if (findRevision.get({ id: revision_id }) === null) return null;
+      const attempt = (attempts.get(revision_id) ?? 0) + 1;
+      attempts.set(revision_id, attempt);
+      return { revision_id, attempt };
+    },
+
+    /** Forgets some of what was stored of a revision; true where there is more. */
+    resetRevision(attempt: RevisionAttempt): boolean {
+      const revision = revisionOf(attempt);
       return revision !== null && clearRevision(revision.n) > 0;
     },
 
-    addToRevision(id: string, parts: TextPart[], passages: NewPassage[], progress: number): boolean {
-      const revision = findRevision.get({ id });
+    addToRevision(
+      attempt: RevisionAttempt,
+      parts: TextPart[],
+      passages: NewPassage[],
+      progress: number,
+    ): boolean {
+      const revision = revisionOf(attempt);
       if (revision === null) return false;
       const { n: revision_n, scope, scope_n } = revision;
       for (const { start, text } of parts) insertPart.run({ revision_n, start, text });
-      let seq = nextSeq.get({ revision_n })!.seq as number;
       for (const { heading, text, ...passage } of passages) {
-        const n = Number(
-          insertPassage.run({ revision_n, seq: seq++, heading, text, ...passage }).lastInsertRowid,
-        );
+        const inserted = insertPassage.get({ revision_n, heading, text, ...passage });
+        if (inserted === null) continue;
+        const n = inserted.n!;
         indexPassage.run({ n, scope, ...indexedPassage(scope_n, heading, text) });
       }
       setProgress.run({ n: revision_n, progress });
       return true;
     },
 
-    finishRevision(id: string, media_type: string, length: number, nowMs: number): DocumentRecord | null {
-      const revision = findRevision.get({ id });
+    finishRevision(
+      attempt: RevisionAttempt,
+      media_type: string,
+      length: number,
+      nowMs: number,
+    ): DocumentRecord | null {
+      const revision = revisionOf(attempt);
       if (revision === null) return null;
+      attempts.delete(attempt.revision_id);
       const { n, document_n } = revision;
       const now = Math.floor(nowMs / 1000);
       finish.run({ n, media_type, length, now });
@@ -172,21 +195,24 @@ export function createDocumentWrites(
       return reads.documentOf(document_n);
     },
 
+    /** False where there was nothing to end. */
     failRevision(
-      id: string,
+      attempt: RevisionAttempt,
       { code, message }: { code: ErrorCode; message: string },
       keep: boolean,
       nowMs: number,
-    ): void {
-      const revision = findRevision.get({ id });
-      if (revision === null) return;
+    ): boolean {
+      const revision = revisionOf(attempt);
+      if (revision === null) return false;
+      attempts.delete(attempt.revision_id);
       const { n, document_n } = revision;
       if (keep) {
         fail.run({ n, code, message, now: Math.floor(nowMs / 1000) });
-        return;
+        return true;
       }
       forgetRevision.run({ n });
       dropEmptyDocument.run({ document_n });
+      return true;
     },
 
     /** Tells which revision is gone now, because its upload may be there still, and whether there is more. */
@@ -196,6 +222,7 @@ export function createDocumentWrites(
       const { n, id } = revision as { n: number; id: string };
       if (clearRevision(n) > 0) return { gone: null, more: true };
       dropRevision.run({ n });
+      attempts.delete(id);
       return { gone: id, more: true };
     },
 

@@ -111,6 +111,9 @@ export function createErasure(
     while (await writer.callLater("eraseDeleted", id));
   }
 
+  /** What this process begins it ends itself, or is the last to try. */
+  let resumed = false;
+
   return {
     async eraseUser(user: UserScope): Promise<Erased> {
       const erased = await eraseRows(user);
@@ -132,9 +135,11 @@ export function createErasure(
     },
 
     async resumeErasures(): Promise<void> {
+      if (resumed) return;
       for (const { id } of await readHere(() => deletedConversations.all())) await eraseDeleted(id);
       for (const user of await readHere(() => cutOffUsers.all())) await eraseRows(user);
       await clean();
+      resumed = true;
     },
   };
 }

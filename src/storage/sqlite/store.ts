@@ -193,21 +193,24 @@ export async function openSqliteStore(
     },
     revisionsToProcess: () => readHere(() => documents.revisionsToProcess()),
     upload: (revisionId) => uploads.read(revisionId),
-    async resetRevision(revisionId) {
-      while (await writer.callLater("resetRevision", revisionId));
+    async beginAttempt(revisionId) {
+      const attempt = await writer.callLater("beginAttempt", revisionId);
+      while (attempt !== null && (await writer.callLater("resetRevision", attempt)));
+      return attempt;
     },
-    addToRevision: (revisionId, parts, passages, progress) =>
-      writer.callLater("addToRevision", revisionId, parts, passages, progress),
-    async finishRevision(revisionId, mediaType, length, nowMs) {
+    addToRevision: (attempt, parts, passages, progress) =>
+      writer.callLater("addToRevision", attempt, parts, passages, progress),
+    async finishRevision(attempt, mediaType, length, nowMs) {
       const document = await writer
-        .call("finishRevision", revisionId, mediaType, length, nowMs)
+        .call("finishRevision", attempt, mediaType, length, nowMs)
         .finally(hasPassages.forget);
-      await uploads.drop(revisionId);
+      // Where it was gone, or another attempt is under way, so is the upload, or still to be read.
+      if (document !== null) await uploads.drop(attempt.revision_id);
       return document;
     },
-    async failRevision(revisionId, error, keep, nowMs) {
-      await writer.call("failRevision", revisionId, error, keep, nowMs);
-      await uploads.drop(revisionId);
+    async failRevision(attempt, error, keep, nowMs) {
+      if (await writer.call("failRevision", attempt, error, keep, nowMs))
+        await uploads.drop(attempt.revision_id);
     },
     clearWaste,
     document: (scope, id) => readHere(() => documents.document(scope, id)),

@@ -66,8 +66,11 @@ export function createWrites(db: Database) {
   const replaceTitleWords = statement(
     "insert or replace into title_words (rowid, words) values ($n, $words)",
   );
-  const checkpointReply = statement(`update messages set content = $text, model = $model
+  const checkpointReply = statement(`update messages set content = $text, model = $model,
+    sources = coalesce($sources, sources), citations = coalesce($citations, citations)
     where n = (select n from turns where id = $turn_id and status = 'running')`);
+  const checkpointDrawn = statement(`update turns set memories_used = $memories_used, receipt = $receipt
+    where id = $turn_id and status = 'running'`);
   const renewLeases = statement(
     "update turns set lease_until = $lease_until where status = 'running' and instance_id = $instance_id",
   );
@@ -75,7 +78,7 @@ export function createWrites(db: Database) {
     statement(`update turns set status = $status, finish_reason = $finish_reason, model = $model,
     memories_used = $memories_used, prompt_tokens = $prompt_tokens, completion_tokens = $completion_tokens,
     total_tokens = $total_tokens, usage_estimated = $estimated, error_code = $error_code,
-    error_message = $error_message, receipt = $receipt, to_remember = $to_remember and use_memory, ended_at = $now
+    error_message = $error_message, receipt = coalesce($receipt, receipt), to_remember = $to_remember and use_memory, ended_at = $now
     where id = $id and instance_id = $instance_id and status = 'running'
     returning n, user_message_n, use_memory, usage_n`);
   const finishReply = statement(`update messages set content = $content, status = $status, model = $model,
@@ -205,7 +208,19 @@ export function createWrites(db: Database) {
     },
 
     checkpointReplies(checkpoints: Checkpoint[]): void {
-      for (const checkpoint of checkpoints) checkpointReply.run({ ...checkpoint });
+      for (const { drawn, ...reply } of checkpoints) {
+        checkpointReply.run({
+          ...reply,
+          sources: drawn ? JSON.stringify(drawn.sources) : null,
+          citations: drawn ? JSON.stringify(drawn.citations) : null,
+        });
+        if (drawn === undefined) continue;
+        checkpointDrawn.run({
+          turn_id: reply.turn_id,
+          memories_used: JSON.stringify(drawn.memories_used),
+          receipt: JSON.stringify(drawn.receipt),
+        });
+      }
     },
 
     renewLeases(instanceId: string, leaseUntil: number): void {

@@ -273,6 +273,26 @@ begin
 end;
 $$;
 
+-- Locks what it changes in the order in which turns end, so that neither waits for the other in a circle. A checkpoint
+-- that had to wait for the end of its turn finds the message ended, and leaves it as it is.
+create function checkpoint_replies(replies json) returns void
+language plpgsql as $$
+declare
+  r record;
+begin
+  for r in select * from json_to_recordset(replies) as each (turn_id text, text text, model text, drawn json)
+      order by turn_id collate "C" loop
+    if r.drawn is not null then
+      update turns set memories_used = r.drawn -> 'memories_used', receipt = r.drawn -> 'receipt'
+        where id = r.turn_id and status = 'running';
+    end if;
+    update messages m set content = r.text, model = r.model, sources = coalesce(r.drawn -> 'sources', m.sources),
+        citations = coalesce(r.drawn -> 'citations', m.citations)
+      from turns t where t.id = r.turn_id and m.n = t.n and m.status = 'running';
+  end loop;
+end;
+$$;
+
 create type turn_end as (
   turn_id text,
   instance_id text,
@@ -327,7 +347,7 @@ begin
   update turns set status = e.status, finish_reason = e.finish_reason, model = e.model,
       memories_used = e.memories_used, prompt_tokens = e.prompt_tokens, completion_tokens = e.completion_tokens,
       total_tokens = e.total_tokens, usage_estimated = e.estimated, error_code = e.error_code,
-      error_message = e.error_message, receipt = e.receipt, to_remember = e.to_remember and use_memory, ended_at = now
+      error_message = e.error_message, receipt = coalesce(e.receipt, receipt), to_remember = e.to_remember and use_memory, ended_at = now
     where id = e.turn_id and instance_id = e.instance_id and status = 'running'
       and (not e.orphaned or lease_until <= clock_timestamp())
     returning n, user_message_n, use_memory, usage_n into ended;

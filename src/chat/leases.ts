@@ -1,0 +1,97 @@
+/**
+ * What lets many instances share a database: each keeps the turns that it runs by a lease, and ends those whose lease has
+ * run out. From the death of an instance to the end of its turns it takes the lease and a look.
+ */
+import type { Log } from "../log.ts";
+import type { Relay } from "../storage/relay.ts";
+import { endOrphans, type OrphanServices } from "./orphans.ts";
+
+export const leaseSeconds = 10;
+/** Must stay well below the lease, so that a slow database or two don't lose it. */
+const renewalMs = 3_000;
+const lookMs = 1_000;
+
+export interface LeaseServices extends OrphanServices {
+  readonly relay: Relay | null;
+  readonly log: Log;
+}
+
+/** The turns that run here. */
+export interface LeasedTurns {
+  ids(): string[];
+  stop(turnId: string): void;
+  /** Others have ended it. */
+  lose(turnId: string): void;
+}
+
+export class Leases {
+  readonly #timers: Timer[];
+  /** Whether others may have ended turns that run here. */
+  #mayHaveLost = false;
+  #looking: Promise<void> | null = null;
+  /** Whether the last look failed: an outage is told once. */
+  #failed = false;
+
+  constructor(
+    readonly services: LeaseServices,
+    readonly turns: LeasedTurns,
+  ) {
+    const { relay } = services;
+    this.#timers = [setInterval(() => void this.#renew(), renewalMs)];
+    if (relay === null) return;
+    this.#timers.push(
+      setInterval(() => {
+        this.#looking ??= this.#look();
+      }, lookMs),
+    );
+    // Who asked for a turn to be stopped may not have been heard.
+    relay.onReconnected(() => void this.#renew());
+  }
+
+  /** Lets go of the leases: no turn runs here any more. */
+  async close(): Promise<void> {
+    const { store, instanceId, log } = this.services;
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.#looking;
+    try {
+      await store.dropLeases(instanceId);
+    } catch (error) {
+      log.warn({ err: error }, "leases not dropped");
+    }
+  }
+
+  async #renew(): Promise<void> {
+    const { store, instanceId, log } = this.services;
+    if (this.turns.ids().length === 0) return;
+    try {
+      const { lapsed, to_stop } = await store.renewLeases(instanceId, leaseSeconds);
+      for (const id of to_stop) this.turns.stop(id);
+      this.#mayHaveLost ||= lapsed;
+      if (this.#mayHaveLost) await this.#loseEnded();
+    } catch (error) {
+      log.error({ err: error }, "leases not renewed");
+    }
+  }
+
+  /** Asks the models no more for turns that others have ended while this instance was silent. */
+  async #loseEnded(): Promise<void> {
+    const held = this.turns.ids().map((turn_id) => ({ turn_id, bytes: null }));
+    const ended = (await this.services.relay?.news(held)) ?? [];
+    for (const { turn_id } of ended) this.turns.lose(turn_id);
+    this.#mayHaveLost = false;
+  }
+
+  async #look(): Promise<void> {
+    const { log } = this.services;
+    try {
+      const turns = await endOrphans(this.services);
+      if (turns > 0) log.warn({ turns }, "turns of a dead instance ended as interrupted");
+      this.#failed = false;
+    } catch (error) {
+      if (!this.#failed) log.error({ err: error }, "turns of dead instances not looked for");
+      this.#failed = true;
+    } finally {
+      this.#looking = null;
+    }
+  }
+}

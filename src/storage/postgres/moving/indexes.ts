@@ -1,0 +1,54 @@
+/**
+ * The full-text indexes, which are made anew of the texts, as whoever stores a text does it: by the functions of the
+ * migrations. What is compared of them is which texts they have.
+ */
+import { stemmed } from "../../../search/terms.ts";
+import { cutWords } from "../../../search/words.ts";
+import type { MovedRow } from "../../moving.ts";
+import { passageLexemes } from "../indexed.ts";
+import type { Column } from "./target.ts";
+
+export interface Index {
+  /** What is sent of a row of the source, by name and type. */
+  sent: readonly Column[];
+  toSent(row: MovedRow): MovedRow;
+  /** Calls that index the sent rows `r`. */
+  call: string;
+  compared: readonly Column[];
+}
+
+const text = (value: MovedRow[string] | undefined): string => String(value ?? "");
+
+export const indexes: Readonly<Record<string, Index>> = {
+  message_index: {
+    sent: [
+      { name: "n", type: "int8" },
+      { name: "user_n", type: "int8" },
+      { name: "words", type: "text" },
+      { name: "terms", type: "text" },
+    ],
+    toSent({ n, user_n, content }) {
+      const words = cutWords(text(content));
+      return { n: n!, user_n: user_n!, words, terms: stemmed(words) };
+    },
+    call: "index_message(r.n, r.user_n, r.words, r.terms)",
+    compared: [{ name: "n", type: "int8" }],
+  },
+  passage_index: {
+    sent: [
+      { name: "n", type: "int8" },
+      { name: "revision_n", type: "int8" },
+      { name: "lexemes", type: "text" },
+    ],
+    toSent: ({ n, revision_n, heading, text: passage }) => ({
+      n: n!,
+      revision_n: revision_n!,
+      lexemes: passageLexemes(text(heading), text(passage)),
+    }),
+    call: "index_passage(r.n, r.revision_n, r.lexemes)",
+    compared: [
+      { name: "n", type: "int8" },
+      { name: "revision_n", type: "int8" },
+    ],
+  },
+};
