@@ -14,7 +14,7 @@ const tickMs = 1_000;
 const ticksPerRenewal = 3;
 /** Who hasn't answered for so long isn't heard. */
 const answerMsMax = 1_000;
-/** Text that was lost isn't asked for more often than this. */
+/** Where text was lost, it isn't asked for again before it has come, or this time has passed. */
 const gapMs = 500;
 /** Text that nobody watches is kept for so long, for who comes again. */
 const keptMs = 30_000;
@@ -26,7 +26,7 @@ interface RemoteTurn extends WatchedTurn {
   awake: boolean;
   /** When it was asked for what hasn't come yet, by `performance.now()`; null where all questions are answered. */
   askedMs: number | null;
-  /** When text was last found to be lost. */
+  /** When text was found to be lost that hasn't come since. */
   gapMs: number;
   /** When it was last watched here. */
   watchedMs: number;
@@ -121,6 +121,8 @@ export class RemoteTurns {
       return;
     }
     remote.askedMs = null;
+    // What is on its way behind this is what was asked for.
+    remote.gapMs = Number.NEGATIVE_INFINITY;
     turn.model = model;
     if (text === "") return;
     if (reply.cited === null) reply.drawOn({ sources: [], citations: [], memories_used: [] });

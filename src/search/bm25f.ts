@@ -121,6 +121,7 @@ export class TermCounter {
   readonly #places = new Map<string, { word: number; stem: number }>();
   /** What words like each term begin with, behind a space. */
   readonly #beginnings: readonly string[][];
+  readonly #codeChars: number;
 
   /** @param codes what each word of the texts begins with: one of these */
   constructor(
@@ -133,6 +134,7 @@ export class TermCounter {
         this.#placeOf(code + stem).stem = index;
       }
     });
+    this.#codeChars = codes[0]!.length;
     this.#beginnings = terms.map(({ word }) => {
       const beginning = beginningOf(word);
       return beginning === null ? [] : codes.map((code) => ` ${code}${beginning}`);
@@ -147,7 +149,9 @@ export class TermCounter {
       (beginnings, index) =>
         own[index]! + above[index]! === 0 && beginnings.some((beginning) => text.includes(beginning)),
     );
-    return { length: words.length, own, heading: above, alike };
+    // Codes are longer in some scopes than in others, which must not matter: each counts as one of two characters.
+    const length = words.length + (2 - this.#codeChars) * words.split(" ").length;
+    return { length, own, heading: above, alike };
   }
 
   #count(words: string, stems: string): Counts {

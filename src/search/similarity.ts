@@ -25,3 +25,24 @@ export const zOf = (cosine: number, unrelated: { mean: number; deviation: number
 
 /** Which part of a question a near text holds, 0 to 1, so that it compares with the part that words make up. */
 export const coverageOf = (z: number): number => Math.max(0, Math.min(1, (z - zMin) / (zOfWhole - zMin)));
+
+/** A text that is near a question, by what stands for it: see `zOf`. */
+export interface Near<Key> {
+  key: Key;
+  z: number;
+}
+
+/** So many texts count as near at most. */
+const nearMax = 100;
+
+/** Those of compared texts that are near, best first. @param texts see `zOf` */
+export const nearOf = <Key>(
+  compared: readonly { key: Key; cosine: number }[],
+  unrelated: { mean: number; deviation: number },
+  texts: number,
+): Near<Key>[] =>
+  compared
+    .map(({ key, cosine }) => ({ key, z: zOf(cosine, unrelated, texts) }))
+    .filter(({ z }) => z >= zMin)
+    .sort((one, other) => other.z - one.z)
+    .slice(0, nearMax);

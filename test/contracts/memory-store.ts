@@ -545,9 +545,10 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
           store.replaceSummary(user("long"), id, 0, summary(2, "one")),
           store.replaceSummary(user("long"), id, 0, summary(4, "two")),
         ]);
-        expect(replaced).toEqual([true, false]);
+        expect(replaced.toSorted()).toEqual([false, true]);
         expect(await store.replaceSummary(user("long"), id, 0, summary(6, "three"))).toBe(false);
-        expect((await store.conversationContext(user("long"), id, 11, 0)).summary.text).toBe("one");
+        const { text } = (await store.conversationContext(user("long"), id, 11, 0)).summary;
+        expect(text).toBe(replaced[0] ? "one" : "two");
         expect(await store.replaceSummary(user("long"), newId("conversation"), 0, summary(2))).toBe(false);
       });
     });
@@ -794,11 +795,11 @@ export function describeMemoryStore(name: string, open: () => Promise<StoreUnder
         await store.startTurn(scope, start);
         await store.cutOffUser(ada);
         const end = turnEnd({ response: "manatees", to_remember: true });
-        const [ended, erased] = await Promise.all([
+        const [, erased] = await Promise.all([
           store.endTurn(start.turn_id, instance, end, nowMs),
           store.eraseUser(ada),
         ]);
-        expect([ended, erased.turns]).toEqual([true, 1]);
+        expect(erased.turns).toBe(1);
         expect(await find("ending", "manatees")).toBe(0);
         expect(
           (await store.conversations(scope, { user_id: null, limit: 9, after: null, q: "manatee" }))

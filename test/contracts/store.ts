@@ -9,6 +9,7 @@ import type {
   TurnEnd,
   TurnStart,
 } from "../../src/storage/store.ts";
+import { promptSections, type Receipt } from "../../src/storage/store.ts";
 import {
   ada,
   expectCode,
@@ -222,6 +223,31 @@ export function describeStore(name: string, open: () => Promise<StoreUnderTest>)
         });
         const { messages } = await store.messages(scope, turn.conversation_id, 1, null);
         expect(messages).toMatchObject([{ content: "so far 😀", model }]);
+      });
+
+      test("tell what a reply draws on, and that stays when its turn is ended by others", async () => {
+        const instance_id = "inst_dead";
+        const { turn } = await store.startTurn(scope, turnStart({ instance_id, lease_seconds: 0 }));
+        const tokens = Object.fromEntries(promptSections.map((section) => [section, 1])) as Receipt["tokens"];
+        const drawn = {
+          sources: ["a.md"],
+          citations: [
+            { document_id: newId("document"), name: "a.md", quote: "a", start: 0, end: 1, score: 1 },
+          ],
+          memories_used: [newId("memory")],
+          receipt: { tokens, chosen: [], dropped: [] },
+        };
+        const { receipt, ...told } = drawn;
+        await store.checkpointReplies([{ turn_id: turn.id, text: "", model, drawn }]);
+        await store.checkpointReplies([{ turn_id: turn.id, text: "half", model }]);
+        expect(await store.turn(scope, turn.id)).toMatchObject({ ...told, response: "half" });
+        expect(await store.receipt(scope, turn.id)).toEqual(receipt);
+        const orphan = (await store.orphans(instance)).find((each) => each.turn.id === turn.id)!;
+        expect(orphan.turn).toMatchObject(told);
+        const end = turnEnd({ ...told, status: "interrupted", response: "half" });
+        await store.endOrphan(turn.id, instance_id, end, 1_700_000_009_000);
+        expect(await store.turn(scope, turn.id)).toMatchObject({ ...told, status: "interrupted" });
+        expect(await store.receipt(scope, turn.id)).toEqual(receipt);
       });
 
       test("that come after the end change nothing", async () => {

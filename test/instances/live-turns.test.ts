@@ -21,7 +21,7 @@ let two: Service;
 let three: Service;
 /** The channel of the second instance, and what is sent there. */
 let channel: string;
-const sent: { kind: string; turn_id: string }[] = [];
+const sent: { kind: string; turn_id: string; at: number; text: string }[] = [];
 
 beforeAll(async () => {
   model = startModelServer();
@@ -72,6 +72,13 @@ describe("a turn that runs on one instance", () => {
       const stopped = await two.post<Turn>(`/v1/turns/${turn.id}/stop`, {});
       expect(stopped.body.status).toBe("stopped");
     }
+  });
+
+  test("is stopped too where the word of it gets lost", async () => {
+    const { turn } = await holdTurn(one, model, "Once ");
+    await cutListeners();
+    const stopped = await two.post<Turn>(`/v1/turns/${turn.id}/stop`, {});
+    expect(stopped.body.status).toBe("stopped");
   });
 
   test("is told of by every instance while it runs", async () => {
@@ -195,6 +202,14 @@ describe("its text elsewhere", () => {
     }
     for (const service of instances.all)
       expect((await turnOf(service, turn.id)).response === text).toBe(true);
+    // All of it came live, in pieces that nothing is cut in.
+    let heard = "";
+    for (const message of sent) {
+      if (message.turn_id !== turn.id || message.kind !== "text") continue;
+      expect(message.text.isWellFormed()).toBe(true);
+      heard = heard.slice(0, message.at) + message.text;
+    }
+    expect(heard === text).toBe(true);
   });
 
   test("goes to fifty watchers of an instance as one", async () => {

@@ -14,6 +14,7 @@ import {
   type Filled,
   fillDataDir,
   migrate,
+  moveHere,
 } from "../support/moving.ts";
 import { databasesOfFile } from "../support/postgres.ts";
 import { runParley, serviceEnv, startService, temporaryDirectory } from "../support/service.ts";
@@ -308,6 +309,32 @@ describe("refused", () => {
     const { exitCode } = await migrate(dataDir, url, "--restart");
     expect(exitCode).toBe(0);
     expect(await differencesOf(dataDir, url)).toEqual([]);
+  });
+
+  test("data that changes while it is moved", async () => {
+    const dataDir = copied();
+    const url = await newDatabase();
+    let isChanged = false;
+    const run = moveHere(dataDir, url, {
+      onProgress(part) {
+        if (part < 0.7 || isChanged) return;
+        isChanged = true;
+        // As `parley keys` may, which needs nobody's leave.
+        change(dataDir, "update keys set revoked_at = 1");
+      },
+    });
+    await expect(run).rejects.toThrow("the data was changed while it was moved");
+    expect(await askThere(url, "select count(*)::int4 as there from migration_progress")).toEqual([
+      { there: 1 },
+    ]);
+  });
+
+  test("what another version has begun, unless it is begun again", async () => {
+    const dataDir = copied();
+    const url = await newDatabase();
+    await copyOnly(dataDir, url);
+    await askThere(url, "update schema_version set version = version - 1");
+    expect(await refusal(dataDir, url)).toContain("another version of Parley has begun this migration");
   });
 
   test("to serve what isn't there wholly yet", async () => {

@@ -4,7 +4,7 @@ import type { AppError } from "../../src/errors.ts";
 import { Database, type DatabaseOptions } from "../../src/storage/postgres/database.ts";
 import { openPostgresStore } from "../../src/storage/postgres/store.ts";
 import { StorageUnusableError } from "../../src/storage/unusable.ts";
-import { expectCode } from "../contracts/records.ts";
+import { expectCode, instance, scope, turnEnd, turnStart } from "../contracts/records.ts";
 import { PostgresServer } from "../support/postgres.ts";
 import { testMsMax } from "../support/service.ts";
 
@@ -180,6 +180,23 @@ describe("when all connections are taken", () => {
     expect(await Promise.race([slow, others])).toBe("others");
     await slow;
   });
+});
+
+test("turns start and end while all else waits for connections that slow queries hold", async () => {
+  const store = await openPostgresStore(url, { connectionsMax: 4 });
+  await using own = open();
+  // Whatever asks for API keys waits.
+  await own.transaction(async ({ rows }) => {
+    await rows("lock table keys in access exclusive mode");
+    const lists = Array.from({ length: 20 }, () => store.keys(null, { limit: 1, after: null }));
+    await underWay("from keys");
+    const { turn } = await store.startTurn(scope, turnStart());
+    expect(await store.endTurn(turn.id, instance, turnEnd(), Date.now())).toBe(true);
+    expect(store.waiting().queries).toBe(20);
+    await rows("commit");
+    await Promise.all(lists);
+  });
+  await store.close();
 });
 
 test("a server that is gone is a typed error, and queries go on when it is back", async () => {

@@ -2,6 +2,7 @@
 import { setDefaultTimeout } from "bun:test";
 import { openPostgresStore } from "../../src/storage/postgres/store.ts";
 import { describeBudgetStore } from "../contracts/budget-store.ts";
+import { describeDocumentStore } from "../contracts/document-store.ts";
 import { describeKeyStore } from "../contracts/key-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
@@ -34,6 +35,7 @@ async function openUnderTest(): Promise<StoreUnderTest> {
 describeStore("PostgreSQL", openUnderTest);
 describeMemoryStore("PostgreSQL", openUnderTest);
 describeMemories("PostgreSQL", openUnderTest);
+describeDocumentStore("PostgreSQL", openUnderTest);
 describeKeyStore("PostgreSQL", openUnderTest);
 describeUsageStore("PostgreSQL", openUnderTest);
 describeBudgetStore("PostgreSQL", openUnderTest);

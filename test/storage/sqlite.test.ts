@@ -14,6 +14,7 @@ import { createReads, type Reads } from "../../src/storage/sqlite/reads.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Scope, Store } from "../../src/storage/store.ts";
 import { describeBudgetStore } from "../contracts/budget-store.ts";
+import { describeDocumentStore } from "../contracts/document-store.ts";
 import { describeKeyStore } from "../contracts/key-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
@@ -49,6 +50,7 @@ async function openUnderTest(): Promise<StoreUnderTest> {
 describeStore("SQLite", openUnderTest);
 describeMemoryStore("SQLite", openUnderTest);
 describeMemories("SQLite", openUnderTest);
+describeDocumentStore("SQLite", openUnderTest);
 describeKeyStore("SQLite", openUnderTest);
 describeUsageStore("SQLite", openUnderTest);
 describeBudgetStore("SQLite", openUnderTest);

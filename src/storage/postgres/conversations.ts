@@ -1,4 +1,4 @@
-/** Conversations and their messages, but for the search of them. */
+/** Conversations and their messages, but for the search of them and their deletion. */
 import { AppError } from "../../errors.ts";
 import type {
   ConversationCursor,
@@ -8,8 +8,9 @@ import type {
   Scope,
   Store,
 } from "../store.ts";
-import { madeAndDeleted, turnInProgress } from "../turn-answers.ts";
+import { madeAndDeleted } from "../turn-answers.ts";
 import { type Bindings, type Database, type Queries, toJson } from "./database.ts";
+import { titleLexemes } from "./indexed.ts";
 import {
   type ConversationRow,
   conversationColumns,
@@ -24,8 +25,6 @@ type ConversationMethod =
   | "createConversation"
   | "conversation"
   | "updateConversation"
-  | "deleteConversation"
-  | "deleteInactiveConversations"
   | "messages"
   | "messagesAfter";
 
@@ -48,16 +47,16 @@ export function createConversations(database: Database): Pick<Store, Conversatio
             }
           }
           await queries.rows(
-            `with title_given as (select $title::text as title)
-           insert into conversations (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
-           select $id, $workspace_id, $user_id, user_row($workspace_id, $user_id, $now::int8), title,
-             $metadata::text::json, $now::int8, $now::int8, $now_ms::int8 from title_given
-           on conflict (id) do nothing`,
+            `insert into conversations (id, workspace_id, user_id, user_n, title, metadata, created_at, updated_at, last_active_ms)
+             values ($id, $workspace_id, $user_id, user_row($workspace_id, $user_id, $now::int8), $title,
+               $metadata::text::json, $now::int8, $now::int8, $now_ms::int8)
+             on conflict (id) do nothing returning index_title(n, $title_words)`,
             {
               id,
               workspace_id: scope.workspace_id,
               user_id,
               title,
+              title_words: titleLexemes(title),
               metadata: toJson(metadata),
               now: Math.floor(now_ms / 1000),
               now_ms,
@@ -71,45 +70,24 @@ export function createConversations(database: Database): Pick<Store, Conversatio
     conversation: (scope, id) => find(database, scope, id),
 
     async updateConversation(scope, id, patch, nowMs) {
-      const row = await database.row<ConversationRow>(
+      const changed = await database.row<ConversationRow & { indexed: null }>(
         `update conversations c set
            title = case when $sets_title then $title else c.title end,
            metadata = coalesce($metadata::text::json, c.metadata), updated_at = $now::int8
-         where c.id = $id and ${inScope} returning ${conversationColumns}`,
+         where c.id = $id and ${inScope} returning ${conversationColumns}, index_title(c.n, $title_words) as indexed`,
         {
           ...scope,
           id,
           sets_title: patch.title !== undefined,
           title: patch.title ?? null,
+          title_words: patch.title === undefined ? null : titleLexemes(patch.title),
           metadata: patch.metadata === undefined ? null : toJson(patch.metadata),
           now: Math.floor(nowMs / 1000),
         },
       );
-      return row && toConversation(row);
-    },
-
-    async deleteConversation(scope, id) {
-      const found = await database.row<{ active_turn_id: string | null; deleted: boolean }>(
-        `with found as (select c.n, c.active_turn_id from conversations c where c.id = $id and ${inScope} for update),
-           gone as (delete from conversations where n in (select n from found where active_turn_id is null) returning n)
-         select active_turn_id, exists (select from gone) as deleted from found`,
-        { ...scope, id },
-      );
-      if (found === null) return false;
-      if (found.active_turn_id !== null) throw turnInProgress(found.active_turn_id);
-      return found.deleted;
-    },
-
-    async deleteInactiveConversations(beforeMs, limit) {
-      const gone = await database.rows(
-        `delete from conversations where n in (
-           select n from conversations
-           where last_active_ms < $before_ms::int8 and active_turn_id is null and not deleted
-           limit $limit::int4 for update skip locked)
-         returning n`,
-        { before_ms: beforeMs, limit },
-      );
-      return gone.length;
+      if (changed === null) return null;
+      const { indexed: _, ...row } = changed;
+      return toConversation(row);
     },
 
     async messages(scope, conversationId, limit, beforeSeq) {

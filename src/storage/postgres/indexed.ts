@@ -1,5 +1,5 @@
 /** What stands of a text in the full-text indexes, without the code of its scope, which the database puts before it. */
-import { stemsOf } from "../../search/terms.ts";
+import { stemmed, stemsOf } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 
 /** PostgreSQL takes no longer lexemes (2,046 bytes with a code), and few words are longer. */
@@ -17,6 +17,15 @@ export function passageLexemes(heading: string, text: string): string {
   const words = `${cutWords(heading)} ${cutWords(text)}`.trim();
   return distinct(`${words} ${stemsOf(words)}`.trim());
 }
+
+/** The words of a message, and their stems: what `index_message` takes. */
+export function messageLexemes(content: string): { words: string; terms: string } {
+  const words = cutWords(content);
+  return { words: distinct(words), terms: distinct(stemmed(words)) };
+}
+
+/** The words of a title: what `index_title` takes. */
+export const titleLexemes = (title: string | null): string => distinct(cutWords(title ?? ""));
 
 /** Words as the index has them, separated by single spaces. */
 function distinct(words: string): string {

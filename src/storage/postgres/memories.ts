@@ -61,7 +61,8 @@ const memoryColumns = `id, text, kind, slot, tokens, source_message_id, supersed
 
 const ofUser = "user_n = (select n from users where workspace_id = $workspace_id and user_id = $user_id)";
 
-export function createMemories(database: Database): Pick<MemoryStore, MemoryMethod> {
+/** @param turnDatabase for what every turn waits for */
+export function createMemories(database: Database, turnDatabase: Database): Pick<MemoryStore, MemoryMethod> {
   return {
     profile: (user) =>
       database.row<ProfileRecord>(
@@ -169,7 +170,7 @@ export function createMemories(database: Database): Pick<MemoryStore, MemoryMeth
       ),
 
     async promptSources({ conversation_id, before_seq, tokens_max, use_memory, ...user }) {
-      const { sources } = (await database.row<{ sources: SourcesRow }>(
+      const { sources } = (await turnDatabase.row<{ sources: SourcesRow }>(
         `select prompt_sources($workspace_id, $user_id, $conversation_id, $before::int4, $tokens_max::float8,
            $between_max::int4, $use_memory) as sources`,
         {

@@ -21,6 +21,7 @@ const waitingMax = 1_000;
 const waitSecondsMax = 5;
 /** Until listening is tried again, where that failed from the start. */
 const listenAgainMs = 5_000;
+const farewellMsMax = 1_000;
 
 const channelOf = (instanceId: string): string => `parley_${instanceId}`;
 const channelOfAll = "parley_all";
@@ -38,7 +39,7 @@ export async function openPostgresRelay(
   const hearMessage: ((message: RelayMessage, from: string) => void)[] = [];
   const hearReconnected: (() => void)[] = [];
   const hearChanged: [ChangeTopic, () => void][] = [];
-  let subscribed = false;
+  const subscriptions: Bun.SQL.ListenSubscription[] = [];
   let listened = false;
   let closed = false;
 
@@ -67,10 +68,11 @@ export async function openPostgresRelay(
 
   const listen = async (): Promise<void> => {
     try {
-      if (!subscribed) await database.sql.listen(channelOf(instanceId), hear);
-      subscribed = true;
+      if (subscriptions.length === 0) {
+        subscriptions.push(await database.sql.listen(channelOf(instanceId), hear));
+      }
       // Both are subscribed again before this one tells it.
-      await database.sql.listen(channelOfAll, hear, reconnected);
+      subscriptions.push(await database.sql.listen(channelOfAll, hear, reconnected));
     } catch (fault) {
       if (closed) return;
       onFault(fault);
@@ -147,6 +149,11 @@ export async function openPostgresRelay(
 
     async close() {
       closed = true;
+      // Without this, Bun would connect again and again. Where there is nobody to say it to, the process ends anyway.
+      await Promise.race([
+        Promise.allSettled(subscriptions.map((subscription) => subscription.unlisten())),
+        Bun.sleep(farewellMsMax),
+      ]);
       await database.close();
     },
   };

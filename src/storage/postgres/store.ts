@@ -18,8 +18,9 @@ import { createUsage } from "./usage.ts";
 import { createVectors } from "./vectors.ts";
 
 export interface PostgresStoreOptions {
-  /** More starts of turns are refused as overloaded, and more than twice as many queries of all kinds. */
+  /** More starts of turns are refused as overloaded. What ends a turn isn't: the turns that may run bound it. */
   writesWaitingMax?: number;
+  /** Half of them are for turns alone. */
   connectionsMax?: number;
   /** So long a query may take. */
   statementSecondsMax?: number;
@@ -29,6 +30,8 @@ export interface PostgresStoreOptions {
 
 /** So long a query waits for a connection. */
 const waitSecondsMax = 10;
+/** Queries that wait for one, but for those of turns; more are refused as overloaded. */
+const queriesWaitingMax = 10_000;
 
 /**
  * Opens the store of a database, and brings that to the newest version.
@@ -44,25 +47,36 @@ export async function openPostgresStore(
     onUpgrade,
   }: PostgresStoreOptions = {},
 ): Promise<Store> {
-  const waitingMax = 2 * writesWaitingMax;
-  const database = new Database(url, { connectionsMax, waitingMax, statementSecondsMax, waitSecondsMax });
+  const forTurns = Math.ceil(connectionsMax / 2);
+  const bounds = { statementSecondsMax, waitSecondsMax };
+  const database = new Database(url, {
+    ...bounds,
+    connectionsMax: connectionsMax - forTurns,
+    waitingMax: queriesWaitingMax,
+  });
+  // No search and no list holds up a turn, and what is bounded by the turns that may run is never refused.
+  const turnDatabase = new Database(url, {
+    ...bounds,
+    connectionsMax: forTurns,
+    waitingMax: Number.POSITIVE_INFINITY,
+  });
   try {
     const migrated = await migrate(database);
     if (migrated !== null) onUpgrade?.(migrated);
   } catch (cause) {
-    await database.close();
+    await Promise.all([database.close(), turnDatabase.close()]);
     if (cause instanceof StorageUnusableError) throw cause;
     const inner = cause instanceof Error ? cause.cause : null;
     const why = inner instanceof Error ? inner.message : String(cause);
     throw new StorageUnusableError(`the database of DATABASE_URL can't be used: ${why}`, { cause });
   }
-  const { waiting, ...turns } = createTurns(database, writesWaitingMax);
+  const { waiting, ...turns } = createTurns(turnDatabase, writesWaitingMax);
 
   return {
     ...turns,
     ...createConversations(database),
     ...createConversationSearch(database),
-    ...createMemories(database),
+    ...createMemories(database, turnDatabase),
     ...createErasure(database),
     ...createRecall(database),
     ...createDocuments(database),
@@ -80,7 +94,7 @@ export async function openPostgresStore(
       if (row === null) throw new Error("the setting ticket_secret is missing");
       return row.value;
     },
-    waiting: () => ({ batches: waiting(), queries: database.waiting }),
+    waiting: () => ({ batches: waiting(), turns: turnDatabase.waiting, queries: database.waiting }),
     async check() {
       await database.rows(
         `insert into settings (name, value) values ('checked_at', $now)
@@ -88,6 +102,8 @@ export async function openPostgresStore(
         { now: String(Date.now()) },
       );
     },
-    close: () => database.close(),
+    async close() {
+      await Promise.all([database.close(), turnDatabase.close()]);
+    },
   };
 }

@@ -1,7 +1,5 @@
 /** Turns: how they start, are checkpointed and end, and whose they are meanwhile. The statements are in 0002_turns.sql. */
 import { AppError, type ErrorCode } from "../../errors.ts";
-import { stemmed } from "../../search/terms.ts";
-import { cutWords } from "../../search/words.ts";
 import { exhaustedBy, neededFor, periodsAt } from "../budget-rules.ts";
 import type { BudgetState } from "../budget-store.ts";
 import type { Scope, Store, TurnEnd, TurnRecord, TurnStart, TurnStarted } from "../store.ts";
@@ -9,6 +7,7 @@ import { madeAndDeleted, newTurn, slotFull, turnInProgress, unknownConversation 
 import { Batches } from "./batches.ts";
 import { type CountedLimits, statesOfCounted } from "./budgets.ts";
 import { type Database, toJson } from "./database.ts";
+import { messageLexemes } from "./indexed.ts";
 import { inScope, selectTurn, type TurnRow, toTurn } from "./rows.ts";
 
 /** Each comes with its text. */
@@ -215,8 +214,8 @@ const hashOf = (name: string): string => new Bun.CryptoHasher("sha256").update(n
 /** With the words that its messages are to be found by. */
 function toEnd({ turn_id, instance_id, orphaned, end, now_ms }: Ending) {
   const { usage, spent, error, receipt, message, ...rest } = end;
-  const message_words = cutWords(message);
-  const reply_words = cutWords(end.response);
+  const asked = messageLexemes(message);
+  const answered = messageLexemes(end.response);
   const inPrompt = receipt?.chosen.filter(({ section }) => section === "memories") ?? [];
   return {
     ...rest,
@@ -229,10 +228,10 @@ function toEnd({ turn_id, instance_id, orphaned, end, now_ms }: Ending) {
     error_message: error?.message ?? null,
     receipt,
     used_memories: inPrompt.filter(({ score }) => score !== null && score > 0).map(({ id }) => id),
-    message_words,
-    message_terms: stemmed(message_words),
-    reply_words,
-    reply_terms: stemmed(reply_words),
+    message_words: asked.words,
+    message_terms: asked.terms,
+    reply_words: answered.words,
+    reply_terms: answered.terms,
     now_ms,
   };
 }

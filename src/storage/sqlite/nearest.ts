@@ -4,21 +4,14 @@
  * searched exactly.
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import { zMin, zOf } from "../../search/similarity.ts";
+import { type Near, nearOf } from "../../search/similarity.ts";
 import type { PassageQuery } from "../document-store.ts";
 import type { UserScope } from "../memory-store.ts";
 import type { NearMemory } from "../vector-store.ts";
-import { type Packed, type PackedQuestion, unpacked } from "./quantize.ts";
+import { type Packed, type PackedQuestion, unpacked } from "./packed.ts";
 
 /** Vectors that are compared exactly: enough that hardly one of the nearest is missed at 256 dimensions. */
 const comparedMax = 512;
-const nearMax = 100;
-
-/** A row, or the id of a record, that is near a question: see `zOf`. */
-interface Near<Key> {
-  key: Key;
-  z: number;
-}
 
 interface Compared<Key> {
   key: Key;
@@ -79,18 +72,6 @@ export function createNearest(db: Database) {
     return space && { space_n: space.n, ...unpacked(question), limit: comparedMax };
   }
 
-  function nearestOf<Key>(
-    compared: Compared<Key>[],
-    { unrelated }: PackedQuestion,
-    texts: number,
-  ): Near<Key>[] {
-    return compared
-      .map(({ key, cosine }) => ({ key, z: zOf(cosine, unrelated, texts) }))
-      .filter(({ z }) => z >= zMin)
-      .sort((one, other) => other.z - one.z)
-      .slice(0, nearMax);
-  }
-
   return {
     /** A user's messages, without those of a conversation from a seq on. */
     messages(
@@ -102,7 +83,7 @@ export function createNearest(db: Database) {
       if (bindings === null) return [];
       const { conversation_id, shown_from_seq } = shown;
       const compared = messages.all({ ...bindings, user_n, conversation_id, shown_from_seq });
-      return nearestOf(compared, question, countMessages.get({ ...bindings, user_n })!.texts);
+      return nearOf(compared, question.unrelated, countMessages.get({ ...bindings, user_n })!.texts);
     },
 
     /** A user's memories that hold. */
@@ -110,7 +91,7 @@ export function createNearest(db: Database) {
       const bindings = bindingsOf(question);
       if (bindings === null) return [];
       const compared = memories.all({ ...bindings, ...user });
-      return nearestOf(compared, question, compared.length).map(({ key: id, z }) => ({ id, z }));
+      return nearOf(compared, question.unrelated, compared.length).map(({ key: id, z }) => ({ id, z }));
     },
 
     /** Passages of the documents that a query is about. @param user_n null where no user's own are among them */
@@ -125,7 +106,7 @@ export function createNearest(db: Database) {
         collections: collections && JSON.stringify(collections),
         filter: filter && JSON.stringify(filter),
       };
-      return nearestOf(passages.all(scoped), question, countPassages.get(scoped)!.texts);
+      return nearOf(passages.all(scoped), question.unrelated, countPassages.get(scoped)!.texts);
     },
   };
 }

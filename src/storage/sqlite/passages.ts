@@ -1,21 +1,14 @@
-/**
- * Search in documents. A passage's headings and its neighbours count too: the words that a question uses often stand
- * above the answer, or right before it. Where the question has a vector, its ranking and that of the words are fused.
- */
+/** Search in documents: what is looked at for a question. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import { type Ranked, rank, TermCounter, type Unit } from "../../search/bm25f.ts";
-import { fuseHits } from "../../search/fusion.ts";
+import { type Counts, TermCounter } from "../../search/bm25f.ts";
 import { termsOf } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 import type { FoundPassage, PassageQuery } from "../document-store.ts";
+import { rankPassages } from "../passage-ranking.ts";
 import { anyOf, type Candidates, createCandidates, type IndexScope, noCandidates } from "./candidates.ts";
 import type { Nearest } from "./nearest.ts";
-import type { Packed } from "./quantize.ts";
+import type { Packed } from "./packed.ts";
 import { collectionToken, metadataToken, scopeCode } from "./scope.ts";
-
-const weights = { heading: 1.2, context: 0.3 };
-/** Passages that are ranked with their neighbours, if not more are to be found: those that are best without them. */
-const rankedMin = 32;
 
 /** Passages of revisions that are still being stored, and of those that are replaced or deleted. */
 const hiddenRevisions = `select n from document_revisions where status = 'processing'
@@ -39,10 +32,6 @@ interface Row {
   heading_words: string;
   words: string;
   stems: string;
-}
-
-interface Candidate extends Unit {
-  row: Row;
 }
 
 /** @param nearest null where there are no vectors */
@@ -81,55 +70,35 @@ export function createPassageSearch(db: Database, nearest: Nearest | null) {
       rows: JSON.stringify([...found.rows, ...near.map(({ key }) => key)]),
       scopes: JSON.stringify(scopes),
     });
-    const byWords = inContext(found, scope, rows, limit);
-    if (vector === null) {
-      return byWords
-        .slice(0, limit)
-        .map(({ candidate: { row }, score, coverage }) => toFound(row, score, coverage));
-    }
+    const counter = new TermCounter(found.terms, scope.codes);
     const known = new Map(rows.map((row) => [row.n, row]));
-    return fuseHits(
-      byWords.map(({ candidate: { row }, coverage }) => ({ key: row.n, coverage })),
-      near.filter(({ key }) => known.has(key)),
-    )
-      .slice(0, limit)
-      .map(({ key, score, coverage }) => toFound(known.get(key)!, score, coverage));
+    return rankPassages(
+      {
+        terms: found.terms,
+        rows,
+        unitOf: (row) => counter.unitOf({ words: row.words, stems: row.stems, heading: row.heading_words }),
+        around: (best) => around(best, found),
+        near: vector === null ? null : near,
+      },
+      limit,
+    ).map(({ key, score, coverage }) => toFound(known.get(key)!, score, coverage));
   };
 
-  /** The best passages by words, ranked with their neighbours. */
-  function inContext(
-    { terms, heldBy }: Candidates,
-    { codes }: IndexScope,
-    rows: readonly Row[],
-    limit: number,
-  ): Ranked<Candidate>[] {
-    if (terms.length === 0) return [];
-    const counter = new TermCounter(terms, codes);
-    const alone = rows.map(
-      (row): Candidate => ({
-        row,
-        ...counter.unitOf({ words: row.words, stems: row.stems, heading: row.heading_words }),
-      }),
-    );
-    const best = rank(terms, alone, weights).slice(0, Math.max(rankedMin, limit));
-    const places = best.flatMap(({ candidate: { row } }) => [
-      [row.revision_n, row.seq - 1],
-      [row.revision_n, row.seq + 1],
+  function around(rows: readonly Row[], { heldBy }: Candidates): (row: Row) => Counts[] {
+    const places = rows.flatMap(({ revision_n, seq }) => [
+      [revision_n, seq - 1],
+      [revision_n, seq + 1],
     ]);
-    const near = new Map(
+    const held = new Map(
       neighbours
         .all({ places: JSON.stringify(places) })
         .map(({ n, revision_n, seq }) => [`${revision_n}:${seq}`, heldBy(n)]),
     );
-    const units = best.map(({ candidate }): Candidate => {
-      const { revision_n, seq } = candidate.row;
-      const context = [seq - 1, seq + 1].flatMap((at) => {
-        const counts = near.get(`${revision_n}:${at}`);
+    return ({ revision_n, seq }) =>
+      [seq - 1, seq + 1].flatMap((at) => {
+        const counts = held.get(`${revision_n}:${at}`);
         return counts === undefined ? [] : [counts];
       });
-      return { ...candidate, context };
-    });
-    return rank(terms, units, weights);
   }
 }
 

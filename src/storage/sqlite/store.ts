@@ -1,5 +1,6 @@
 /** The SQLite adapter of the storage port: writes through one worker, long reads through another, the rest here. */
 import type { Database } from "bun:sqlite";
+import { keyOf } from "../quantize.ts";
 import type { Store } from "../store.ts";
 import { StorageUnusableError } from "../unusable.ts";
 import { clearUnfinishedBackup } from "./backup.ts";
@@ -10,7 +11,7 @@ import { createErasure } from "./erasure.ts";
 import { createKeyReads } from "./key-reads.ts";
 import { lockDataDir } from "./lock.ts";
 import { createMemoryReads } from "./memory-reads.ts";
-import { keyOf, packedQuery, packedQuestion, packedVector } from "./quantize.ts";
+import { packedQuery, packedQuestion, packedVector } from "./packed.ts";
 import type { LongReads } from "./reader.ts";
 import { createReads } from "./reads.ts";
 import { clearUnfinishedRestore } from "./restore.ts";

@@ -1,7 +1,7 @@
 /** The walk through everything stored, for texts that have no vector of a space: see the port. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
+import type { SpaceKey } from "../quantize.ts";
 import type { TextToEmbed, WalkPosition } from "../vector-store.ts";
-import type { SpaceKey } from "./quantize.ts";
 import { createTextsToEmbed } from "./texts-to-embed.ts";
 
 /** Conversations, users or revisions of one step: a step must not hold up the other reads of its worker. */

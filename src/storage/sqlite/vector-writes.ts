@@ -5,8 +5,9 @@
  * model is configured, and holds exactly what was committed. What a crash takes of it, the walk at the next start finds.
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
+import type { SpaceKey } from "../quantize.ts";
 import type { TextToEmbed } from "../vector-store.ts";
-import { type PackedVector, type SpaceKey, unpacked } from "./quantize.ts";
+import { type PackedVector, unpacked } from "./packed.ts";
 import { createTextsToEmbed } from "./texts-to-embed.ts";
 
 const queue = `

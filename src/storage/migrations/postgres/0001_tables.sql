@@ -196,6 +196,8 @@ create table document_revisions (
   progress double precision not null default 0,
   length integer not null default 0,
   passage_count integer not null default 0,
+  -- Counts who began to store it: all but the last one find it gone.
+  attempt integer not null default 0,
   error_code text,
   error_message text,
   created_at bigint not null,

@@ -340,8 +340,9 @@ declare
   of_user bigint;
 begin
   if e.orphaned then
-    -- Locked, so that whoever comes back to life renews their lease before or after, and not in between.
-    perform from instances where id = e.instance_id for update;
+    -- Locked, so that whoever comes back to life renews their lease before or after, and not in between. Others who end
+    -- its turns too don't wait for each other here.
+    perform from instances where id = e.instance_id for share;
     if exists (select from instances where id = e.instance_id and lease_until > clock_timestamp()) then return; end if;
   end if;
   update turns set status = e.status, finish_reason = e.finish_reason, model = e.model,
@@ -361,10 +362,8 @@ begin
   if e.used_memories <> '{}' then
     update memories set uses = uses + 1, used_at = now where user_n = of_user and id = any(e.used_memories);
   end if;
-  perform index_message(ended.user_message_n, case when ended.use_memory then of_user end, e.message_words,
-    e.message_terms);
-  perform index_message(ended.n, case when ended.use_memory and e.reply_recallable then of_user end, e.reply_words,
-    e.reply_terms);
+  perform index_message(ended.user_message_n, ended.use_memory, e.message_words, e.message_terms);
+  perform index_message(ended.n, ended.use_memory and e.reply_recallable, e.reply_words, e.reply_terms);
   return query update usage set status = e.status, model = e.model, prompt_tokens = e.prompt_tokens,
       cached_tokens = e.cached_tokens, completion_tokens = e.completion_tokens, reasoning_tokens = e.reasoning_tokens,
       total_tokens = e.total_tokens, estimated = e.estimated, cost_nano_usd = e.cost_nano_usd,

@@ -7,21 +7,16 @@ create table passage_index (
 ) with (toast_tuple_target = 128);
 
 alter table passage_index alter column lexemes set storage external;
-create index passage_lexemes on passage_index using gin (lexemes) with (fastupdate = off);
+create index passage_lexemes on passage_index using gin (lexemes) with (gin_pending_list_limit = 512);
 
--- Indexes a passage of a revision that is being stored. words are what passageLexemes of indexed.ts gives.
-create function index_passage(of_passage bigint, of_revision bigint, words text) returns void
-language plpgsql as $$
-declare
-  code text;
-  tokens text[];
-begin
-  select scope_code(d.scope_n), array[collection_token(scope_code(d.scope_n), d.collection)] || array(
-      select metadata_token(scope_code(d.scope_n), m.key, m.value) from json_each_text(r.metadata) m)
-    into code, tokens
-  from document_revisions r join documents d on d.n = r.document_n where r.n = of_revision;
+call make_searchable('passage_index', 'lexemes', 'i.revision_n <> all(hidden)');
+
+-- Indexes a passage of a revision that is being stored. with_words is what passageLexemes of indexed.ts gives.
+create function index_passage(of_passage bigint, of_revision bigint, with_words text) returns void
+language sql as $$
   insert into passage_index (n, revision_n, lexemes)
-    values (of_passage, of_revision,
-      array_to_tsvector(array[code] || tokens || stretches(code, of_passage) || with_code(code, words)));
-end;
+  select of_passage, r.n, array_to_tsvector(array[code, collection_token(code, d.collection)]
+    || array(select metadata_token(code, m.key, m.value) from json_each_text(r.metadata) m)
+    || stretches(code, of_passage) || with_code(code, with_words))
+  from document_revisions r join documents d on d.n = r.document_n, scope_code(d.scope_n) code where r.n = of_revision;
 $$;

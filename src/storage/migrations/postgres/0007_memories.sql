@@ -91,11 +91,8 @@ begin
       return;
     end if;
   elsif json_array_length(given) > 0 then
-    loop
-      of_n := user_row(of_workspace, of_user, now);
-      perform from users where n = of_n and user_id = of_user for no key update;
-      exit when found;
-    end loop;
+    of_n := user_row(of_workspace, of_user, now);
+    perform from users where n = of_n for no key update;
   end if;
 
   for memory in select r.* from json_array_elements(given) each, json_to_record(each) r (

@@ -59,38 +59,39 @@ interface Target extends MovedTable {
 export async function moveToPostgres(source: MoveSource, url: string, options: MoveOptions): Promise<Moved> {
   const database = new Database(url, {
     connectionsMax: 2,
+    waitingMax: 1_000,
     statementSecondsMax,
     waitSecondsMax: 10,
     // The last commit waits for the disk, and with it all before.
     settings: { application_name: "parley migrate", synchronous_commit: "off" },
   });
   try {
-    return await move(source, database, options);
-  } catch (cause) {
-    if (!(cause instanceof AppError)) throw cause;
-    const inner = cause.cause instanceof Error ? cause.cause.message : String(cause.cause);
-    throw new StorageUnusableError(
-      `the database can't be used: ${inner}. What was moved is kept: the same command goes on`,
-      {
-        cause,
-      },
-    );
+    const begun = await telling("", () => begin(database, source, options.restart));
+    if (begun === null) return { already: true, resumed: false, tables: [], repaired: 0 };
+    return await telling(". What was moved is kept: the same command goes on", async () => {
+      const work = new Work(source, database, options, await targetsOf(source, database));
+      await work.copyAll(begun.progress);
+      const tables = await work.checkAll();
+      if (source.hasChanged()) {
+        throw new StorageUnusableError("the data was changed while it was moved: begin again with --restart");
+      }
+      if (tables.every(isSame)) await finish(database, source);
+      return { already: false, resumed: begun.resumed, tables, repaired: work.repaired };
+    });
   } finally {
     await database.close();
   }
 }
 
-async function move(source: MoveSource, database: Database, options: MoveOptions): Promise<Moved> {
-  const begun = await begin(database, source, options.restart);
-  if (begun === null) return { already: true, resumed: false, tables: [], repaired: 0 };
-  const work = new Work(source, database, options, await targetsOf(source, database));
-  await work.copyAll(begun.progress);
-  const tables = await work.checkAll();
-  if (source.hasChanged()) {
-    throw new StorageUnusableError("the data was changed while it was moved: begin again with --restart");
+/** Says in a line what the database or the way to it does wrong. @param then what comes of it */
+async function telling<T>(then: string, task: () => Promise<T>): Promise<T> {
+  try {
+    return await task();
+  } catch (cause) {
+    if (!(cause instanceof AppError)) throw cause;
+    const why = cause.cause instanceof Error ? cause.cause.message : String(cause.cause);
+    throw new StorageUnusableError(`the database can't be used: ${why}${then}`, { cause });
   }
-  if (tables.every(isSame)) await finish(database, source);
-  return { already: false, resumed: begun.resumed, tables, repaired: work.repaired };
 }
 
 async function targetsOf(source: MoveSource, database: Database): Promise<Target[]> {
