@@ -146,7 +146,7 @@ begin
       union all
       select concat_ws(chr(1), 'slot', slot ->> 'name') from jsonb_array_elements(s.slots) slot) n (name)
     order by 1) locks;
-  if cardinality(all_starts) > 1 then
+  if exists (select from unnest(all_starts) s where s.conversation_id is not null) then
     perform from conversations c join unnest(all_starts) s
       on c.id = s.conversation_id and c.workspace_id = s.workspace_id and c.user_id = s.user_id
       order by c.n for update of c;
