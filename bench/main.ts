@@ -7,6 +7,7 @@ import { context } from "./parts/context.ts";
 import { ingestion, searching } from "./parts/documents.ts";
 import { list } from "./parts/list.ts";
 import { postgresInstances, postgresTurns } from "./parts/postgres.ts";
+import { postgresQueries } from "./parts/postgres-queries.ts";
 import { postgresWatch } from "./parts/postgres-watch.ts";
 import { fusedRetrieval, retrieval, retrievalDecisions } from "./parts/retrieval.ts";
 import { start } from "./parts/start.ts";
@@ -31,6 +32,7 @@ const parts: readonly Part[] = [
   postgresTurns,
   postgresInstances,
   postgresWatch,
+  postgresQueries,
 ];
 
 const { values: options, positionals } = parseArgs({

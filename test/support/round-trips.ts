@@ -1,6 +1,7 @@
 /**
  * A TCP proxy before PostgreSQL that notes each round trip by what was asked: it reads the frontend's messages of
- * PostgreSQL's protocol (version 3, "Message Formats" of its documentation) and passes everything on as it is.
+ * PostgreSQL's protocol (version 3, "Message Formats" of its documentation) and passes everything on as it is. What
+ * prepares a query isn't noted: a connection does that once for each.
  */
 import { connect, createServer, type Socket } from "node:net";
 
@@ -57,7 +58,8 @@ class FrontendMessages {
   #hasStarted = false;
   /** What is prepared, by its name. */
   readonly #prepared = new Map<string, string>();
-  #query = "";
+  /** What is executed when the server is next to answer. */
+  #query: string | null = null;
 
   constructor(readonly onRoundTrip: (query: string) => void) {}
 
@@ -84,7 +86,6 @@ class FrontendMessages {
       case "P": {
         const [name, query] = strings();
         this.#prepared.set(name!, query!);
-        this.#query = query!;
         break;
       }
       case "B":
@@ -96,7 +97,8 @@ class FrontendMessages {
         break;
       case "S":
       case "H":
-        this.onRoundTrip(this.#query);
+        if (this.#query !== null) this.onRoundTrip(this.#query);
+        this.#query = null;
         break;
     }
   }
