@@ -17,9 +17,8 @@ import { DocumentLibrary } from "./documents/library.ts";
 import { Requests } from "./http/requests.ts";
 import { BackupProcess } from "./keeping/backup-process.ts";
 import { startRetention } from "./keeping/retention.ts";
-import { Admission, type LimitedBy } from "./limits/admission.ts";
+import { Admission } from "./limits/admission.ts";
 import { Gcra } from "./limits/gcra.ts";
-import type { RateLimiter } from "./limits/rate-limiter.ts";
 import type { Log } from "./log.ts";
 import { BackgroundMemory } from "./memory/background.ts";
 import { drawByModel, drawByPatterns } from "./memory/drawing.ts";
@@ -37,15 +36,20 @@ import { watchQueues } from "./ops/queue-metrics.ts";
 import { diskBytesAvailable, Readiness } from "./ops/readiness.ts";
 import { timedStore } from "./ops/timed-store.ts";
 import type { Keeping } from "./storage/archive-store.ts";
+import type { OpenKeys } from "./storage/key-store.ts";
 import type { Moved, MoveOptions } from "./storage/moving.ts";
+import { postgresKeeping } from "./storage/postgres/archive/keeping.ts";
 import { inspectServer } from "./storage/postgres/inspect.ts";
+import { openPostgresKeys } from "./storage/postgres/keys.ts";
 import { moveToPostgres } from "./storage/postgres/moving/move.ts";
+import { openPostgresRateLimits, type RateLimits } from "./storage/postgres/rate-limits.ts";
 import { openPostgresRelay } from "./storage/postgres/relay.ts";
 import { openPostgresStore } from "./storage/postgres/store.ts";
 import type { Relay } from "./storage/relay.ts";
+import { sharedStore } from "./storage/sharing.ts";
 import { inspectDatabase } from "./storage/sqlite/inspect.ts";
 import { sqliteKeeping } from "./storage/sqlite/keeping.ts";
-import { type OpenKeys, openSqliteKeys } from "./storage/sqlite/keys.ts";
+import { openSqliteKeys } from "./storage/sqlite/keys.ts";
 import { openMoveSource } from "./storage/sqlite/move-source.ts";
 import { openSqliteStore } from "./storage/sqlite/store.ts";
 import type { Store } from "./storage/store.ts";
@@ -75,28 +79,34 @@ export async function createServices(config: Config, log: Log): Promise<Services
   const metrics = new Metrics(
     config.models.length === 0 ? ["embedded"] : config.models.map(({ model }) => model),
   );
-  const store = timedStore(await openStore(config, log), (...call) => metrics.storeCalled(...call));
+  const opened = timedStore(await openStore(config, log), (...call) => metrics.storeCalled(...call));
+  const relay = await openRelay(config, instanceId, log);
+  const store =
+    relay === null
+      ? opened
+      : sharedStore(opened, relay, (err) => log.warn({ err }, "other instances not told of a change"));
   const views = new OpenViews();
   const keys = await KnownKeys.open(store, log, (revoked) => views.endDue(revoked, Date.now() / 1000));
+  relay?.onChanged("keys", () => void keys.look());
   const tokens = config.jwt && new UserTokens(config.jwt);
   const credentials: Credentials = { apiKeys: config.apiKeys, keys, tokens };
   if (isOpen(credentials) && !isLoopback(config.host)) {
     await keys.close();
+    await relay?.close();
     await store.close();
-    throw new ConfigError([needsKey(config.host)]);
+    throw new ConfigError([needsKey(config)]);
   }
   const modelHealth = new ModelHealth(metrics.modelObserver("chat"));
   const embeddingHealth = new ModelHealth(metrics.modelObserver("embedding"));
   const model = createModel(config, log, modelHealth);
   const claims = new Claims(store, instanceId, log);
-  const memory = createMemory(config, model, { store, claims, log, instanceId });
+  const memory = createMemory(config, model, { store, claims, log });
   const questions =
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
   const { prices } = config;
   const orphans = await endOrphans({ store, instanceId, prices });
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
-  const relay = await openRelay(config, instanceId, log);
   const turns = new RunningTurns({
     store,
     relay,
@@ -143,6 +153,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
       diskBytesAvailable(dataDir).catch(() => 0),
     );
   }
+  const rateLimits = openRateLimits(config, log);
   watchQueues(metrics, { store, turns, memory, library, requests });
 
   return {
@@ -154,7 +165,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     backups: dataDir === null ? null : new BackupProcess(dataDir, log),
     tickets: new Tickets(await store.ticketSecret()),
     authenticate: requests.noting(createAuthenticate(credentials)),
-    admission: new Admission(rateLimiters(), limits, () => !isOpen(credentials)),
+    admission: new Admission(rateLimits.limiters, limits, () => !isOpen(credentials)),
     requests,
     tokens,
     views,
@@ -184,6 +195,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
       await upkeep?.stop();
       await keys.close();
       await relay?.close();
+      await rateLimits.close();
       await store.close();
     },
   };
@@ -220,14 +232,16 @@ async function openStore({ databaseUrl, dataDir, embedding, limits }: Config, lo
 }
 
 /** Not told by `loadConfig`, because keys are in the storage too. */
-const needsKey = (host: string): string =>
-  `PARLEY_HOST is ${host}, which others can reach, and there is no key. Make one first, on the same PARLEY_DATA_DIR: parley keys create first --role admin`;
+const needsKey = ({ host, databaseUrl }: Config): string =>
+  `PARLEY_HOST is ${host}, which others can reach, and there is no key. Make one first, on the same ${databaseUrl === null ? "PARLEY_DATA_DIR" : "DATABASE_URL"}: parley keys create first --role admin`;
 
-/** The keys of a data directory, while another process may be serving it. @throws StorageUnusableError */
-export const openKeyStore = (dataDir: string): Promise<OpenKeys> => openSqliteKeys(dataDir);
+/** The keys of a data directory or a database, while others may be serving it. @throws StorageUnusableError */
+export const openKeyStore = (dataDir: string, databaseUrl: string | null): Promise<OpenKeys> =>
+  databaseUrl === null ? openSqliteKeys(dataDir) : openPostgresKeys(databaseUrl);
 
 /** What keeps and moves the data as a whole, beside a service or without one. */
-export const createKeeping = (config: Config): Keeping => sqliteKeeping(config.dataDir);
+export const createKeeping = ({ dataDir, databaseUrl }: Config): Keeping =>
+  databaseUrl === null ? sqliteKeeping(dataDir) : postgresKeeping(databaseUrl);
 
 /**
  * Moves the data of a directory that nobody serves to PostgreSQL, or goes on with that.
@@ -270,7 +284,7 @@ function createModel({ models, limits, throughProxy }: Config, log: Log, observe
 function createMemory(
   config: Config,
   model: Model,
-  services: { store: Store; claims: Claims; log: Log; instanceId: string },
+  services: { store: Store; claims: Claims; log: Log },
 ): BackgroundMemory {
   const { limits, memory, memoryModel, prices } = config;
   const ledger = { ...services, prices };
@@ -284,12 +298,16 @@ function createMemory(
   return new BackgroundMemory(memory, { ...services, limits, ...ways });
 }
 
-const rateLimiters = (): Record<LimitedBy, RateLimiter> => ({
-  address: new Gcra(),
-  unauthorized: new Gcra(),
-  key: new Gcra(),
-  user: new Gcra(),
-});
+/** In memory an instance counts for itself; where several may share a database, they count there. */
+function openRateLimits({ databaseUrl }: Config, log: Log): RateLimits {
+  if (databaseUrl !== null) {
+    return openPostgresRateLimits(databaseUrl, (err) =>
+      log.warn({ err }, "requests not counted by the database"),
+    );
+  }
+  const limiters = { address: new Gcra(), unauthorized: new Gcra(), key: new Gcra(), user: new Gcra() };
+  return { limiters, close: async () => {} };
+}
 
 const forgetOld = (store: Store, claims: Claims): Recurring =>
   claims.every("forgetting", 3600 * 1000, async () => {

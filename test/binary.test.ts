@@ -12,6 +12,7 @@ import { Exposition } from "./support/exposition.ts";
 import { expectNoFetchLimit } from "./support/fetch-limit.ts";
 import { addDocument, search } from "./support/library.ts";
 import { pdfBomb, pdfWith } from "./support/pdf.ts";
+import { databasesOfFile } from "./support/postgres.ts";
 import { type ServiceOptions, startService, temporaryDirectory } from "./support/service.ts";
 import { readTranscript } from "./support/sse.ts";
 import { untilEmbedded } from "./support/vectors.ts";
@@ -28,6 +29,7 @@ interface Problem {
   errors: { path: string; message: string }[];
 }
 
+const newDatabase = databasesOfFile();
 const directory = temporaryDirectory();
 let binary: string;
 
@@ -310,6 +312,30 @@ describe("the binary", () => {
     const all = await Bun.file(join(cwd, "all.jsonl")).text();
     expect(all).toContain(chat.message);
     expect([run("restored", "export"), run("moved", "export")]).toEqual([all, all]);
+  });
+
+  test("moves its data to PostgreSQL, and serves it from there", async () => {
+    const cwd = emptyDirectory();
+    const env = { DATABASE_URL: await newDatabase() };
+    await using service = await startBinary(cwd);
+    const { body } = await service.post<Chat>("/v1/chat", chat);
+    await service.stop();
+    const moving = Bun.spawn([binary, "migrate", "--from", `sqlite:${service.dataDir}`], {
+      cwd,
+      env,
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    expect([await moving.exited, await new Response(moving.stderr).text()]).toEqual([0, ""]);
+    expect(await new Response(moving.stdout).text()).toMatch(
+      /^messages +2 +([0-9a-f]{16}) +2 +\1$.*^done: /ms,
+    );
+    await using there = await startBinary(cwd, { env });
+    const kept = await there.get<{ messages: { content: string }[] }>(
+      `/v1/conversations/${body.conversation_id}`,
+    );
+    expect(kept.body.messages.map(({ content }) => content)).toEqual([chat.message, body.response]);
   });
 
   test("has the commands", async () => {

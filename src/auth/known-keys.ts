@@ -31,7 +31,7 @@ export class KnownKeys {
     readonly onLook: (revoked: string[]) => void,
   ) {
     this.#any = any;
-    this.#ticker = setInterval(() => void this.#look(), lookMs);
+    this.#ticker = setInterval(() => void this.look(), lookMs);
   }
 
   static async open(store: KeyStore, log: Log, onLook: (revoked: string[]) => void): Promise<KnownKeys> {
@@ -76,7 +76,8 @@ export class KnownKeys {
     await this.#noteUses();
   }
 
-  async #look(): Promise<void> {
+  /** Looks now for what was made and revoked elsewhere; it does so twice a second anyway. */
+  async look(): Promise<void> {
     const nowMs = Date.now();
     for (const [hash, { untilMs }] of this.#byHash) if (untilMs <= nowMs) this.#byHash.delete(hash);
     for (const [id, at] of this.#noted) if (at + useSeconds <= nowMs / 1000) this.#noted.delete(id);

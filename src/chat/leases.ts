@@ -10,6 +10,8 @@ export const leaseSeconds = 10;
 /** Must stay well below the lease, so that a slow database or two don't lose it. */
 const renewalMs = 3_000;
 const lookMs = 1_000;
+/** So long the end of an instance waits for the database: its leases run out anyway. */
+const farewellMsMax = 2_000;
 
 export interface LeaseServices extends OrphanServices {
   readonly relay: Relay | null;
@@ -52,12 +54,8 @@ export class Leases {
   async close(): Promise<void> {
     const { store, instanceId, log } = this.services;
     for (const timer of this.#timers) clearInterval(timer);
-    await this.#looking;
-    try {
-      await store.dropLeases(instanceId);
-    } catch (error) {
-      log.warn({ err: error }, "leases not dropped");
-    }
+    const dropped = store.dropLeases(instanceId).catch((err) => log.warn({ err }, "leases not dropped"));
+    await Promise.race([dropped, Bun.sleep(farewellMsMax)]);
   }
 
   async #renew(): Promise<void> {

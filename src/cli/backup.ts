@@ -16,6 +16,7 @@ name, and readable by its owner alone. parley restore puts it in place.
   FILE       where to; - writes to stdout
   --force    takes the place of a file that is there
 
+Of the database of DATABASE_URL it takes none: use pg_dump.
 The exit status is 3 where another backup is being taken.
 `;
 

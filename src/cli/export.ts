@@ -10,9 +10,9 @@ import { keep, writeOut } from "./keeping.ts";
 
 export const help = `parley export [FILE] [--force]
 
-Writes all data of PARLEY_DATA_DIR as JSON Lines, a record a line, while the service runs or not: workspaces, users,
-conversations with their turns, memories, documents, the usage ledger, budgets and what was spent of them. It is the
-state of one moment, and what parley import takes.
+Writes all data of PARLEY_DATA_DIR, or of the database of DATABASE_URL, as JSON Lines, a record a line, while the service
+runs or not: workspaces, users, conversations with their turns, memories, documents, the usage ledger, budgets and what
+was spent of them. It is the state of one moment, and what parley import takes, into either of them.
   FILE       where to; stdout if left out
   --force    takes the place of a file that is there
 

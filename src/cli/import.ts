@@ -10,8 +10,8 @@ import { reasonOf } from "./service-client.ts";
 
 export const help = `parley import FILE
 
-Adds what parley export wrote to PARLEY_DATA_DIR, which may be new. No service may run there meanwhile. All lines are
-checked first: either everything is imported or nothing. What is there already, by its id, stays as it is, so the same
+Adds what parley export wrote to PARLEY_DATA_DIR, or to the database of DATABASE_URL, which may be new. No service may run
+there meanwhile. All lines are checked first: either everything is imported or nothing. What is there already, by its id, stays as it is, so the same
 file may be imported twice. The next start makes vectors again.
   FILE    the export; - reads from stdin
 

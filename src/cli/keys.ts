@@ -4,7 +4,7 @@ import { prefixOf } from "../auth/key-text.ts";
 import { faultsOfWish, type KeyWish, makeKey } from "../auth/keys.ts";
 import { defaultWorkspace } from "../auth/principal.ts";
 import { isWorkspace, workspaceFault } from "../auth/workspace.ts";
-import { dataDirOf } from "../config.ts";
+import { databaseUrlOf, dataDirOf } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { KeyRecord, Role } from "../storage/key-store.ts";
 import { StorageUnusableError } from "../storage/unusable.ts";
@@ -15,7 +15,8 @@ export const help = `parley keys create NAME [--role ROLE] [--workspace NAME] [-
 parley keys list
 parley keys revoke ID
 
-Makes, lists and revokes the keys of a service, in its PARLEY_DATA_DIR, while it runs too: within 2 seconds it knows.
+Makes, lists and revokes the keys of a service, in its PARLEY_DATA_DIR or the database of its DATABASE_URL, while it runs
+too: within 2 seconds all its instances know.
 create prints the key, this once: only a hash of it is kept. NAME tells it from others.
   --role ROLE         admin (manages keys too), service (acts for any user; the default) or user (bound to one)
   --workspace NAME    what it is for; "default" if left out. A new name makes a new workspace
@@ -101,7 +102,7 @@ function toSeconds(lifetime: string): number {
 /** Loaded when it is needed: what is wrong with a command is told at once. */
 async function openKeys() {
   const { openKeyStore } = await import("../services.ts");
-  return await openKeyStore(dataDirOf());
+  return await openKeyStore(dataDirOf(), databaseUrlOf());
 }
 
 async function create(wish: KeyWish): Promise<void> {
@@ -114,7 +115,7 @@ async function create(wish: KeyWish): Promise<void> {
       process.stderr.write(`${id}: role ${role}, workspace ${workspace_id}. It is shown this once.\n`);
     }
   } finally {
-    store.close();
+    await store.close();
   }
 }
 
@@ -138,7 +139,7 @@ async function list(): Promise<void> {
       );
     }
   } finally {
-    store.close();
+    await store.close();
   }
 }
 
@@ -172,6 +173,6 @@ async function revoke(id: string): Promise<void> {
     if (revoked === null) throw new CommandError("there is no such key: see parley keys list");
     console.log(`revoked ${visibleLine(revoked.name)} (${revoked.id})`);
   } finally {
-    store.close();
+    await store.close();
   }
 }

@@ -1,6 +1,6 @@
 /** parley migrate: a data directory's data becomes that of a PostgreSQL database. */
 import { parseArgs } from "node:util";
-import { databaseUrlOf, dataDirOf } from "../config.ts";
+import { loadConfig } from "../config.ts";
 import { moveData } from "../services.ts";
 import { type CheckedTable, isSame } from "../storage/moving.ts";
 import { CommandError, usageError } from "./command.ts";
@@ -26,8 +26,9 @@ export async function run(args: string[]): Promise<void> {
     args,
     options: { from: { type: "string" }, to: { type: "string" }, restart: { type: "boolean" } },
   });
-  const from = values.from === undefined ? dataDirOf() : directoryOf(values.from);
-  const url = addressOf(values.to ?? databaseUrlOf());
+  const { dataDir, databaseUrl } = loadConfig();
+  const from = values.from === undefined ? dataDir : directoryOf(values.from);
+  const url = addressOf(values.to ?? databaseUrl);
   const moved = await keep("migrating", (onProgress, signal) =>
     moveData(from, url, {
       restart: values.restart ?? false,

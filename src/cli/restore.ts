@@ -11,6 +11,7 @@ Puts a backup in place as the data of PARLEY_DATA_DIR, after it was found whole.
 The next one ends what ran when the backup was taken, and upgrades a backup of an older version.
   --force    where there is a database: it is kept beside under another name
 
+Of the database of DATABASE_URL it restores none: use pg_restore.
 What was erased since the backup was taken is there again.
 `;
 

@@ -2,6 +2,8 @@
  * Draws memories from turns that have ended, in the background. The store is the queue: a turn is marked there from its
  * end until its memories are saved, so that a full queue, a failure or a crash loses none.
  */
+import { createHash } from "node:crypto";
+import type { Claims } from "../claims.ts";
 import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -13,15 +15,19 @@ import { reconcile } from "./reconcile.ts";
 
 /** Turns that wait in memory; more are found in the store, later. */
 const waitingMax = 1_000;
-/** How often the store is asked for turns that wait only there, and whether it works again where it failed. */
-const scanMs = 60_000;
+/**
+ * How often the store is asked for turns that wait only there, those of instances that died among them, and whether it
+ * works again where it failed.
+ */
+const scanMs = 15_000;
+/** Before it is tried again where another instance draws memories of the same user. */
+const elsewhereMs = 500;
 /** Before the model is asked again where it failed; after the last of them nothing is remembered of the turn. */
 const retryAfterMs = [1_000, 30_000];
 
 export interface RememberingServices {
   readonly store: Store;
-  /** This process: whose turns are its own to remember. */
-  readonly instanceId: string;
+  readonly claims: Claims;
   readonly log: Log;
   readonly limits: Limits;
   readonly drawing: Drawing;
@@ -46,7 +52,7 @@ interface Waiting {
 export class Remembering {
   /** By turn, in the order of the turns. */
   readonly #waiting = new Map<string, Waiting>();
-  /** By user: one turn at a time, because what is drawn depends on what is known. */
+  /** By user: one turn at a time, on all instances, because what is drawn depends on what is known. */
   readonly #underWay = new Map<string, { turn_id: string; done: Promise<void>; isForgotten: boolean }>();
   readonly #closing = new AbortController();
   readonly #options: Required<RememberingOptions>;
@@ -127,12 +133,18 @@ export class Remembering {
   }
 
   async #remember({ turn, attempt, checkStore = false }: Waiting): Promise<void> {
-    const { store, log } = this.services;
+    const { store, claims, log } = this.services;
     const { turn_id } = turn;
     const startedMs = Date.now();
     try {
       if (checkStore) await store.check();
-      const drawn = await this.#draw(turn, attempt);
+      const drawn = await claims.during(taskOf(turn), this.#closing.signal, (signal) =>
+        this.#draw(turn, attempt, signal),
+      );
+      if (drawn === null) {
+        if (!this.#underWay.get(keyOf(turn))?.isForgotten) this.#later({ turn, attempt }, elsewhereMs);
+        return;
+      }
       const duration_ms = Date.now() - startedMs;
       log.info({ event: "remembered", turn_id, ...drawn, duration_ms }, "memories drawn from a turn");
     } catch (error) {
@@ -162,9 +174,12 @@ export class Remembering {
     }
   }
 
-  async #draw(turn: TurnToRemember, attempt: number): Promise<{ memories: number; tokens_used: number }> {
+  async #draw(
+    turn: TurnToRemember,
+    attempt: number,
+    signal: AbortSignal,
+  ): Promise<{ memories: number; tokens_used: number }> {
     const { store, limits, drawing } = this.services;
-    const signal = this.#closing.signal;
     const { workspace_id, user_id, turn_id, user_message_id, created_at } = turn;
     const user = { workspace_id, user_id };
     const known = async (): Promise<Known> => {
@@ -188,10 +203,10 @@ export class Remembering {
 
   async #takeFromStore(): Promise<void> {
     if (this.#closing.signal.aborted) return;
-    const { store, log, instanceId } = this.services;
+    const { store, claims, log } = this.services;
     try {
       this.#overflowed = false;
-      const turns = await store.turnsToRemember(instanceId, this.#options.waitingMax);
+      const turns = await store.turnsToRemember(claims.instanceId, this.#options.waitingMax);
       if (turns.length === this.#options.waitingMax) this.#overflowed = true;
       for (const turn of turns) this.add(turn);
     } catch (error) {
@@ -199,5 +214,9 @@ export class Remembering {
     }
   }
 }
+
+/** Without the user's name: a claim is left behind by who dies. */
+const taskOf = (turn: TurnToRemember): string =>
+  `memories ${createHash("sha256").update(keyOf(turn)).digest("base64url")}`;
 
 const keyOf = ({ workspace_id, user_id }: UserScope): string => JSON.stringify([workspace_id, user_id]);

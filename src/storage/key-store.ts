@@ -70,3 +70,6 @@ export interface KeyStore {
   hasKeys(): Promise<boolean>;
   hasWorkspace(id: string): Promise<boolean>;
 }
+
+/** The keys for commands: beside services that run, or before the first one has. */
+export type OpenKeys = Pick<KeyStore, "createKey" | "keys" | "revokeKey"> & { close(): Promise<void> };

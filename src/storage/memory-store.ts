@@ -231,11 +231,13 @@ export interface MemoryStore {
    */
   cutOffUser(user: UserScope): Promise<string[]>;
   /**
-   * Erases what a user was cut off from, bit by bit, so that other writes needn't wait long. When it resolves, no file
-   * of the store holds any text of theirs, that of conversations and documents which were deleted before included. It
-   * may be repeated, also after a crash, and run twice at once: each counts what it erased itself.
+   * Erases what a user was cut off from, bit by bit, so that other writes needn't wait long. When it resolves, nothing of
+   * the store holds any text of theirs, that of conversations and documents which were deleted before included. With
+   * SQLite no file does either. PostgreSQL overwrites what rows leave in its files as it needs the room, and keeps its log
+   * and backups for as long as it is told to: of those no client can tell. It may be repeated, also after a crash, and run
+   * twice at once: each counts what it erased itself.
    */
   eraseUser(user: UserScope): Promise<Erased>;
-  /** Finishes what a process that died had begun to erase. */
+  /** Finishes what instances that died had begun to erase. To be called every so often. */
   resumeErasures(): Promise<void>;
 }

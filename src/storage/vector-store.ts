@@ -49,7 +49,10 @@ export interface WalkPosition {
 }
 
 export interface VectorStore {
-  /** Texts that were stored since the store was opened and have no vector yet, oldest first. */
+  /**
+   * Texts that have no vector yet and were stored since this was first asked, by whatever instance, oldest first; there
+   * may be some of before among them.
+   */
   newTexts(limit: number): Promise<TextToEmbed[]>;
   /**
    * A step of a walk through everything that was stored before: texts without a vector of this space, and where to go

@@ -1,6 +1,7 @@
 /** Resuming at random offsets and times, of replies that hold anything: what was read adds up to what is stored. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
+import { anyClients, anyReply, kept } from "../support/any-reply.ts";
 import { startModelServer } from "../support/model-server.ts";
 import { propertyOptions } from "../support/properties.ts";
 import { neverCut, ResumingClient } from "../support/resuming-client.ts";
@@ -10,53 +11,9 @@ import { holdTurn, resume, turnOf, untilEnded } from "../support/turns.ts";
 
 setDefaultTimeout(60_000);
 
-/** Text as a model might send it: of any UTF-16 units, whole pairs, halves of pairs and NUL among them. */
-const anyText = fc
-  .array(
-    fc.oneof(
-      { weight: 6, arbitrary: fc.constantFrom(...'ab "\\\n\ré漢\u2028') },
-      { weight: 5, arbitrary: fc.constantFrom("😀", "👩‍🚀", "e\u0301") },
-      { weight: 2, arbitrary: fc.constantFrom("\ud83d", "\ude00", "\0") },
-      { weight: 2, arbitrary: fc.nat(0xffff).map((unit) => String.fromCharCode(unit)) },
-    ),
-    { maxLength: 60 },
-  )
-  .map((units) => units.join(""));
-
-/** The pieces in which it comes, cut anywhere, within pairs too, and the pause after each. */
-const anyReply = fc
-  .tuple(anyText, fc.array(fc.record({ part: fc.nat(999), waitMs: fc.nat(4) }), { maxLength: 15 }))
-  .map(([text, cuts]) => {
-    const places = cuts
-      .map(({ part, waitMs }) => ({ at: Math.floor((part / 1_000) * text.length), waitMs }))
-      .toSorted((one, other) => one.at - other.at);
-    const edges = [...places, { at: text.length, waitMs: 0 }];
-    return edges.map(({ at, waitMs }, index) => ({
-      text: text.slice(edges[index - 1]?.at ?? 0, at),
-      waitMs,
-    }));
-  });
-
-/** A connection that is cut, and how many units of what it brought the client loses before it comes back. */
-const anyVisit = fc.record({
-  bytesMax: fc.nat(2_500),
-  silenceMsMax: fc.nat(15),
-  reset: fc.boolean(),
-  forgets: fc.nat(6),
-});
-
-/** Who comes when so many pieces are out, and what becomes of each connection but the last. */
-const anyClients = fc.array(
-  fc.record({ comesAt: fc.nat(15), visits: fc.array(anyVisit, { maxLength: 6 }) }),
-  { minLength: 1, maxLength: 4 },
-);
-
 /** Offsets as parts of a million of one and a half replies: some lie beyond the end. */
 const anyOffsets = fc.array(fc.nat(1_500_000), { minLength: 1, maxLength: 4 });
 const offsetIn = (text: string, part: number): number => Math.round((part / 1_000_000) * text.length);
-
-/** What Parley makes of a text: NUL and halves of pairs become U+FFFD. */
-const kept = (text: string): string => text.toWellFormed().replaceAll("\0", "\ufffd");
 
 test("whatever is in a reply, whoever resumes it anywhere and at any time gets the rest once", async () => {
   const model = startModelServer();

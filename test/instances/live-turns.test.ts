@@ -1,14 +1,19 @@
 /** A turn that runs on one instance is watched from a second one and stopped from a third: they all show the same. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import fc from "fast-check";
 import type { ChatResponse, Message, Turn } from "../../src/chat/schema.ts";
 import type { Conversation } from "../../src/conversations/schema.ts";
+import { anyClients, anyReply, kept } from "../support/any-reply.ts";
 import { type Instances, startInstances } from "../support/instances.ts";
+import { addDocument } from "../support/library.ts";
 import { follow, followUntil } from "../support/live-views.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { databasesOfFile } from "../support/postgres.ts";
+import { propertyOptions } from "../support/properties.ts";
+import { neverCut, ResumingClient } from "../support/resuming-client.ts";
 import { type Service, testMsMax, until } from "../support/service.ts";
-import { readTranscript, sseEvents } from "../support/sse.ts";
-import { holdTurn, resume, turnOf, untilEnded, wholeTurn } from "../support/turns.ts";
+import { readSse, readTranscript, sseEvents, toTranscript } from "../support/sse.ts";
+import { holdTurn, resume, startTurn, turnOf, untilEnded, wholeTurn } from "../support/turns.ts";
 
 setDefaultTimeout(testMsMax);
 
@@ -166,6 +171,31 @@ describe("a turn that runs on one instance", () => {
     await (await held.request).closed;
     for (const service of instances.all) expect((await service.get(`/v1/turns/${turn.id}`)).status).toBe(404);
   });
+
+  test("is stopped when its user is erased elsewhere, and nothing of it is left", async () => {
+    const user_id = crypto.randomUUID();
+    const { turn, held } = await holdTurn(one, model, "Once ", { user_id });
+    const { turn: own } = await holdTurn(three, model, "Upon ", { user_id });
+    const views = await Promise.all(
+      instances.all.flatMap((service) => [
+        followUntil(service, turn.id, "Once "),
+        followUntil(service, own.id, "Upon "),
+      ]),
+    );
+    const { status, body } = await three.send<{ erased: Record<string, number> }>(
+      "DELETE",
+      `/v1/users/${user_id}`,
+    );
+    expect([status, body.erased.turns]).toEqual([200, 2]);
+    for (const view of views) {
+      await view.whole;
+      expect(view.done?.status).toBe("stopped");
+    }
+    await (await held.request).closed;
+    for (const service of instances.all) expect((await service.get(`/v1/turns/${turn.id}`)).status).toBe(404);
+    const left = await database`select from turns where id in (${turn.id}, ${own.id})`;
+    expect(left.length).toBe(0);
+  });
 });
 
 /** Pieces of many kinds: among them one that is longer than a notification, in characters of one to four bytes. */
@@ -305,5 +335,69 @@ describe("its text elsewhere", () => {
     });
     held.finish();
     await untilEnded(two, turn.id);
+  });
+
+  test("comes behind what it draws on, as where the turn runs", async () => {
+    const text = `# Handbook\n\n${"The Falcon drone has a warranty of thirty-seven months. ".repeat(60)}`;
+    const document = await addDocument(three, { name: "handbook.md", text });
+    const message = "How long is the warranty of the Falcon drone?";
+    const held = model.to(message).hold();
+    const turn = await startTurn(one, { message });
+    await held.request;
+    const early = [await resume(one, turn.id, 0), await resume(two, turn.id, 0)].map(readSse);
+    held.send("Thirty-seven ");
+    await until("the text has come", async () => (await turnOf(two, turn.id)).response !== "");
+    const late = [await resume(one, turn.id, 6), await resume(two, turn.id, 6)].map(readSse);
+    const running = await turnOf(two, turn.id);
+    expect([running.status, running.sources]).toEqual(["running", ["handbook.md"]]);
+    expect(running.citations).toEqual((await turnOf(one, turn.id)).citations);
+    held.send("months.");
+    held.finish();
+    const views = await Promise.all([...early, ...late]);
+    expect(views[1]).toEqual(views[0]!);
+    for (const events of views) {
+      expect(events[1]).toMatchObject({ event: "sources", data: views[0]![1]!.data });
+      expect(toTranscript(events).done.sources).toEqual(["handbook.md"]);
+    }
+    await three.send("DELETE", `/v1/documents/${document.id}`);
+  });
+
+  test("adds up to what is stored, whatever is in it, wherever clients come from and are cut off to", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        anyReply,
+        anyClients,
+        fc.array(fc.nat(2), { minLength: 8, maxLength: 8 }),
+        async (reply, clients, route) => {
+          const text = kept(reply.map((piece) => piece.text).join(""));
+          const { turn, held } = await holdTurn(instances.all[route[0]!]!, model, "");
+          const path = `/v1/turns/${turn.id}/stream`;
+          const follow = async ({ visits }: (typeof clients)[number]): Promise<ResumingClient> => {
+            const client = new ResumingClient();
+            for (const [index, { forgets, ...cut }] of visits.entries()) {
+              if (client.ends > 0) break;
+              await client.read(instances.all[route[index + 1]!]!.port, path, cut);
+              client.forget(forgets);
+            }
+            if (client.ends === 0) await client.read(instances.all[route[7]!]!.port, path, neverCut);
+            return client;
+          };
+          const following: Promise<ResumingClient>[] = [];
+          for (const [index, piece] of reply.entries()) {
+            following.push(...clients.filter(({ comesAt }) => comesAt === index).map(follow));
+            held.send(piece.text);
+            if (piece.waitMs > 0) await Bun.sleep(piece.waitMs);
+          }
+          held.finish();
+          await untilEnded(two, turn.id);
+          following.push(...clients.filter(({ comesAt }) => comesAt >= reply.length).map(follow));
+          for (const client of await Promise.all(following)) {
+            expect([client.text, client.ends]).toEqual([text, 1]);
+          }
+          for (const service of instances.all) expect((await turnOf(service, turn.id)).response).toBe(text);
+        },
+      ),
+      propertyOptions(30),
+    );
   });
 });

@@ -10,7 +10,9 @@ import { ask, exported, keep, leftIn } from "../support/keeping.ts";
 import { addDocument, search, textOf } from "../support/library.ts";
 import { allMemories, untilRemembered } from "../support/memories.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
+import { databasesOfFile } from "../support/postgres.ts";
 import {
+  runParley,
   type Service,
   serviceEnv,
   startService,
@@ -25,6 +27,7 @@ import { untilEmbedded } from "../support/vectors.ts";
 setDefaultTimeout(60_000);
 
 const directory = temporaryDirectory();
+const newDatabase = databasesOfFile();
 const newDirectory = (): string => mkdtempSync(join(directory, "data-"));
 
 let model: ModelServer;
@@ -293,6 +296,28 @@ describe("an import", () => {
       `imported: 0 users, 0 conversations with 0 turns, 0 memories, 0 documents, 0 ledger entries without a turn, 0 budgets; records that were there already: ${recordsIn(lines).length - 2}\n`,
     ]);
     expect(await exported(dataDir)).toBe(lines);
+  });
+
+  test("into PostgreSQL gives the same export, byte by byte, and so does the way back", async () => {
+    const env = { ...serviceEnv(directory, {}), DATABASE_URL: await newDatabase() };
+    for (const there of [0, recordsIn(lines).length - 2]) {
+      const { exitCode, stdout, stderr } = await runParley(["import", file], env);
+      expect([exitCode, stderr]).toEqual([0, ""]);
+      expect(stdout).toEndWith(`; records that were there already: ${there}\n`);
+      const back = await runParley(["export"], env);
+      expect(back).toEqual({ exitCode: 0, stdout: lines, stderr: "" });
+    }
+    await using sql = new Bun.SQL(env.DATABASE_URL, { max: 1 });
+    const [indexed] = await sql`select (select count(*)::int from message_index) as messages,
+      (select count(*)::int from title_index) as titles, (select count(*)::int from passage_index) as passages`;
+    const rows = (sql: string): number =>
+      ask<{ count: number }>(join(source.dataDir, "parley.db"), `select count(*) as count from ${sql}`)[0]!
+        .count;
+    expect(indexed).toEqual({
+      messages: rows("message_index"),
+      titles: rows("title_words where words <> ''"),
+      passages: rows("passage_index"),
+    });
   });
 
   test("makes the same indexes again, and all is served, found and gone on with", async () => {

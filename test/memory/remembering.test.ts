@@ -27,13 +27,9 @@ function memoryOn(
   server: ModelServer | null,
   options: RememberingOptions = {},
 ): BackgroundMemory {
-  const { store, claims, log, limits, instanceId, modelOf } = bench;
+  const { store, claims, log, limits, modelOf } = bench;
   const drawing = server === null ? drawByPatterns : drawByModel(modelOf(server), null, limits.memoryTokens);
-  return new BackgroundMemory(
-    true,
-    { store, claims, log, limits, instanceId, drawing, summarising: null },
-    options,
-  );
+  return new BackgroundMemory(true, { store, claims, log, limits, drawing, summarising: null }, options);
 }
 
 const said = (message: string) => ({ message, tokens: 5 });

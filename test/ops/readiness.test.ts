@@ -89,10 +89,10 @@ test("background work is behind when there is no room for what waits, and not an
   await using bench = await openWorkbench();
   const server = startModelServer();
   const drawing = drawByModel(bench.modelOf(server), testModel, 500);
-  const { store, claims, log, limits, instanceId } = bench;
+  const { store, claims, log, limits } = bench;
   const memory = new BackgroundMemory(
     true,
-    { store, claims, log, limits, instanceId, drawing, summarising: null },
+    { store, claims, log, limits, drawing, summarising: null },
     { waitingMax: 1, scanMs: 10 },
   );
   const held = server.memory.hold();

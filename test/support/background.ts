@@ -7,6 +7,7 @@ import type { Log } from "../../src/log.ts";
 import type { Model } from "../../src/models/model.ts";
 import { openAiCompatible } from "../../src/models/openai-compatible.ts";
 import { withRetries } from "../../src/models/retry.ts";
+import { openPostgresStore } from "../../src/storage/postgres/store.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
 import type { Store } from "../../src/storage/store.ts";
 import { noSpending } from "../contracts/records.ts";
@@ -15,7 +16,12 @@ import { limitsWith } from "./models.ts";
 import { temporaryDirectory, testModel } from "./service.ts";
 
 const workspace_id = "default";
-const instance_id = "inst_test";
+
+export interface WorkbenchOptions {
+  /** Of PostgreSQL, which several instances share; without it they have SQLite, alone. */
+  databaseUrl?: string;
+  instanceId?: string;
+}
 
 export interface Said {
   message: string;
@@ -52,10 +58,15 @@ export interface Workbench extends AsyncDisposable {
   reopen(): Promise<void>;
 }
 
-/** Opens a store in a directory of its own. */
-export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workbench> {
+/** Opens a store, in a directory of its own or in a database. */
+export async function openWorkbench(
+  limits: Partial<Limits> = {},
+  { databaseUrl, instanceId: instance_id = "inst_test" }: WorkbenchOptions = {},
+): Promise<Workbench> {
   const dataDir = temporaryDirectory();
-  let store = await openSqliteStore(dataDir);
+  const open = (): Promise<Store> =>
+    databaseUrl === undefined ? openSqliteStore(dataDir) : openPostgresStore(databaseUrl);
+  let store = await open();
   const logged: Record<string, unknown>[] = [];
   const note = (line: object): void => void logged.push({ ...line });
   const log = { info: note, warn: note, error: note } as unknown as Log;
@@ -132,7 +143,7 @@ export async function openWorkbench(limits: Partial<Limits> = {}): Promise<Workb
     },
     async reopen() {
       await store.close();
-      store = await openSqliteStore(dataDir);
+      store = await open();
     },
     async [Symbol.asyncDispose]() {
       await store.close();

@@ -93,10 +93,6 @@ export async function differencesOf(dataDir: string, url: string): Promise<Diffe
     .filter((name) => !indexTables.test(name));
   const differences: Difference[] = [];
   for (const table of tables) {
-    const [regclass] = await sql.unsafe<{ there: boolean }[]>(
-      `select to_regclass('"${table}"') is not null as there`,
-    );
-    if (!regclass!.there && table.endsWith("_vectors")) continue;
     const target = (await sql.unsafe<{ row: Row }[]>(`select row_to_json(t) as row from "${table}" t`)).map(
       ({ row }) => row,
     );
@@ -133,6 +129,8 @@ function plainValue(value: unknown): unknown {
   if (typeof value === "boolean") return Number(value);
   if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
   if (typeof value !== "string") return value;
+  if (/^([01]{8})+$/.test(value))
+    return Buffer.from(value.match(/.{8}/g)!.map((byte) => Number.parseInt(byte, 2))).toString("hex");
   if (/^\\x[0-9a-f]*$/.test(value)) return value.slice(2);
   if (/^\d{4}-\d\d-\d\dT[\d:]{8}\+00:00$/.test(value)) return Date.parse(value) / 1000;
   if (/^[[{]/.test(value)) return JSON.parse(value);

@@ -9,7 +9,6 @@ import type {
   BudgetStore,
 } from "../budget-store.ts";
 import { type Database, toJson } from "./database.ts";
-import { remembered } from "./remembered.ts";
 
 const dayMs = 86_400_000;
 
@@ -34,17 +33,14 @@ const columns = "workspace_id, scope, subject, limits, created_at::float8, updat
 const ofSubject = "workspace_id = $workspace_id and scope = $scope and subject = $subject";
 
 export function createBudgets(database: Database): BudgetStore {
-  // Every turn asks. What another instance sets is noticed when the answer is a second old.
-  const hasBudgets = remembered(async (workspace_id) => {
-    const row = await database.row<{ found: boolean }>(
-      "select exists (select from budgets where workspace_id = $workspace_id) as found",
-      { workspace_id },
-    );
-    return row!.found;
-  });
-
   return {
-    hasBudgets: (workspaceId) => hasBudgets.of(workspaceId),
+    async hasBudgets(workspace_id) {
+      const row = await database.row<{ found: boolean }>(
+        "select exists (select from budgets where workspace_id = $workspace_id) as found",
+        { workspace_id },
+      );
+      return row!.found;
+    },
 
     async budgets(workspace_id, limit, after) {
       const [scope, subject] = after ?? ["", ""];
@@ -67,22 +63,22 @@ export function createBudgets(database: Database): BudgetStore {
       }),
 
     async setBudget({ workspace_id, scope, subject }, limits, nowMs) {
-      const record = await database
-        .row<BudgetRecord>(
-          `insert into budgets values ($workspace_id, $scope, $subject, $limits::text::json, $now::int8, $now::int8)
+      const record = await database.row<BudgetRecord>(
+        `insert into budgets values ($workspace_id, $scope, $subject, $limits::text::json, $now::int8, $now::int8)
            on conflict (workspace_id, scope, subject) do update set limits = excluded.limits,
              updated_at = excluded.updated_at
            returning ${columns}`,
-          { workspace_id, scope, subject, limits: toJson(limits), now: Math.floor(nowMs / 1000) },
-        )
-        .finally(() => hasBudgets.forget(workspace_id));
+        { workspace_id, scope, subject, limits: toJson(limits), now: Math.floor(nowMs / 1000) },
+      );
       return record!;
     },
 
     async deleteBudget({ workspace_id, scope, subject }) {
-      const deleted = await database
-        .change(`delete from budgets where ${ofSubject} returning 1`, { workspace_id, scope, subject })
-        .finally(() => hasBudgets.forget(workspace_id));
+      const deleted = await database.change(`delete from budgets where ${ofSubject} returning 1`, {
+        workspace_id,
+        scope,
+        subject,
+      });
       return deleted.length > 0;
     },
 

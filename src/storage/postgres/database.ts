@@ -21,7 +21,16 @@ export interface Queries {
   row<Row>(query: string, bindings?: Bindings): Promise<Row | null>;
 }
 
+/** A transaction that lasts until it is closed; nothing of it is done again. */
+export interface Session extends Queries {
+  commit(): Promise<void>;
+  /** Where it isn't committed, all is as it was. */
+  close(): Promise<void>;
+}
+
 export interface DatabaseOptions {
+  /** What its sessions are called, if not as a service's are. */
+  name?: string;
   connectionsMax: number;
   /** Queries that wait for a connection or are under way; more are refused as overloaded. */
   waitingMax: number;
@@ -32,6 +41,9 @@ export interface DatabaseOptions {
   /** Further settings of the sessions, or others than a service's. */
   settings?: Readonly<Record<string, string>>;
 }
+
+/** What the sessions of services are called. */
+export const serviceName = "parley";
 
 /** Tries in all, where a query is safe to be repeated. */
 const triesMax = 4;
@@ -50,7 +62,7 @@ export class Database implements Queries {
       max: options.connectionsMax,
       connectionTimeout: options.waitSecondsMax,
       connection: {
-        application_name: "parley",
+        application_name: options.name ?? serviceName,
         statement_timeout: options.statementSecondsMax * 1000,
         // A client that died in the middle of a transaction holds its locks no longer than this.
         idle_in_transaction_session_timeout: 10_000,
@@ -119,6 +131,36 @@ export class Database implements Queries {
         await connection.unsafe("reset statement_timeout; reset vacuum_cost_delay");
       }
     });
+  }
+
+  /** @param begin begins it: `begin isolation level repeatable read`. It may take as long as it takes. */
+  async session(begin: string): Promise<Session> {
+    const connection = await this.#connect(1);
+    let isOpen = true;
+    const rows = async <Row>(query: string, bindings: Bindings = {}): Promise<Row[]> => {
+      try {
+        return await run<Row>(connection, query, bindings);
+      } catch (error) {
+        throw toAppError(error);
+      }
+    };
+    await rows(begin);
+    await rows("set local statement_timeout = 0");
+    await rows("set local idle_in_transaction_session_timeout = 0");
+    return {
+      rows,
+      row: async <Row>(query: string, bindings: Bindings = {}) =>
+        (await rows<Row>(query, bindings))[0] ?? null,
+      async commit() {
+        await rows("commit");
+        isOpen = false;
+      },
+      async close() {
+        // Where the connection was lost, so was the transaction.
+        if (isOpen) await connection.unsafe("rollback").catch(() => {});
+        await connection.release();
+      },
+    };
   }
 
   async close(): Promise<void> {

@@ -38,3 +38,12 @@ export const countsOf = (terms: readonly Term[], bits: number): Counts =>
 
 export const nearIn = (found: Found<unknown>, vector: QuestionVector | null): Near<number>[] | null =>
   vector && nearest(vector, (found.near_rows ?? []).map(Number), found.near_vectors, found.near_texts ?? 0);
+
+/** What was found by words or is near: of others only the code is. */
+export function matching<Row extends { n: number; by_words: boolean }>(
+  rows: readonly Row[],
+  near: readonly Near<number>[] | null,
+): Row[] {
+  const keys = new Set(near?.map(({ key }) => key));
+  return rows.filter(({ n, by_words }) => by_words || keys.has(n));
+}

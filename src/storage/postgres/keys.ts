@@ -1,6 +1,7 @@
 /** API keys, and the workspaces that they are for. */
-import type { KeyRecord, KeyStore } from "../key-store.ts";
+import type { KeyRecord, KeyStore, OpenKeys } from "../key-store.ts";
 import { type Database, toJson } from "./database.ts";
+import { openDatabase } from "./open.ts";
 
 const keyColumns = `id, name, workspace_id, role, user_id, created_at::float8, expires_at::float8, last_used_at::float8,
   revoked_at::float8`;
@@ -77,4 +78,17 @@ export function createKeys(database: Database): KeyStore {
       return true;
     },
   };
+}
+
+/** Opens the keys of a database for a command, and makes its tables where there are none. @throws StorageUnusableError */
+export async function openPostgresKeys(url: string): Promise<OpenKeys> {
+  const database = await openDatabase(url, {
+    name: "parley keys",
+    connectionsMax: 1,
+    waitingMax: 10,
+    statementSecondsMax: 30,
+    waitSecondsMax: 10,
+  });
+  const { createKey, keys, revokeKey } = createKeys(database);
+  return { createKey, keys, revokeKey, close: () => database.close() };
 }

@@ -5,7 +5,7 @@ import { cutWords } from "../../search/words.ts";
 import type { DocumentStore, FoundPassage } from "../document-store.ts";
 import { rankPassages } from "../passage-ranking.ts";
 import { type Database, toJson } from "./database.ts";
-import { asked, countsOf, type Found, nearIn, weightedTerms } from "./found.ts";
+import { asked, countsOf, type Found, matching, nearIn, weightedTerms } from "./found.ts";
 
 interface Row {
   n: number;
@@ -16,6 +16,8 @@ interface Row {
   start: number;
   end: number;
   tokens: number;
+  /** Whether it was found by words; else its code is near. */
+  by_words: boolean;
   /** The terms that the passages before and after it hold, where they hold any: a bit for each. */
   near: number[];
 }
@@ -32,19 +34,21 @@ export const createPassages = (database: Database): Pick<DocumentStore, "searchP
       },
     );
     if (!found?.rows) return [];
-    const rows = new Map(found.rows.map((row) => [row.n, row]));
+    const near = nearIn(found, vector);
+    const rows = matching(found.rows, near);
+    const known = new Map(rows.map((row) => [row.n, row]));
     const weighted = weightedTerms(terms, found);
     const counter = new TermCounter(weighted);
     return rankPassages(
       {
         terms: weighted,
-        rows: found.rows,
+        rows,
         unitOf: (row) => counter.unitOf(fieldsOf(row)),
         around: () => (row) => row.near.map((bits) => countsOf(weighted, bits)),
-        near: nearIn(found, vector),
+        near,
       },
       limit,
-    ).map(({ key, score, coverage }) => toFound(rows.get(key)!, score, coverage));
+    ).map(({ key, score, coverage }) => toFound(known.get(key)!, score, coverage));
   },
 });
 

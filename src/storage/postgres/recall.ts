@@ -9,15 +9,19 @@ import type { MemoryStore, RecalledMessage } from "../memory-store.ts";
 import { neighboursReach, type PlacedMessage, type RecallHit, rankRecalled } from "../recall-ranking.ts";
 import type { MessageRecord } from "../store.ts";
 import { type Database, toJson } from "./database.ts";
-import { asked, countsOf, type Found, nearIn, weightedTerms } from "./found.ts";
+import { asked, countsOf, type Found, matching, nearIn, weightedTerms } from "./found.ts";
 
 /** In the beginning of a long message words are counted; what lies beyond counts once. */
 const matchCharsMax = 8_000;
+/** So many of those whose codes are nearest come with the messages around them, as all do that were found by words. */
+const nearSpread = 16;
 /** Messages around a match come with their text where it isn't longer. */
 const neighbourCharsMax = 2_000;
 
 interface Row extends PlacedMessage, MessageRecord {
-  /** Whether it was found itself, or lies around what was. */
+  /** Whether it was found by words. */
+  by_words: boolean;
+  /** Whether its code is near, or it was found by words; else it lies around what was. */
   matches: boolean;
   /** The terms that it holds, as far as was looked: a bit for each. */
   bits: number;
@@ -56,6 +60,7 @@ export function createRecall(database: Database): Pick<MemoryStore, "recall"> {
         conversation_id,
         shown_from_seq,
         reach: neighboursReach,
+        near_spread: nearSpread,
         match_chars_max: matchCharsMax,
         neighbour_chars_max: neighbourCharsMax,
       };
@@ -65,6 +70,7 @@ export function createRecall(database: Database): Pick<MemoryStore, "recall"> {
       );
       if (!found?.rows) return [];
       const { rows } = found;
+      const near = nearIn(found, vector);
       const weighted = weightedTerms(terms, found);
       const counter = new TermCounter(weighted);
       const unitOf = (row: Row): Unit => {
@@ -79,7 +85,10 @@ export function createRecall(database: Database): Pick<MemoryStore, "recall"> {
       const hits = rankRecalled(
         {
           terms: weighted,
-          rows: rows.filter(({ matches }) => matches),
+          rows: matching(
+            rows.filter(({ matches }) => matches),
+            near,
+          ),
           unitOf,
           heldBy: (n) => countsOf(weighted, bits.get(n) ?? 0),
           around: (stretches) =>
@@ -88,7 +97,7 @@ export function createRecall(database: Database): Pick<MemoryStore, "recall"> {
                 .filter((row) => row.conversation_n === conversation_n && row.seq >= from && row.seq <= to)
                 .sort((a, b) => a.seq - b.seq),
             ),
-          near: nearIn(found, vector),
+          near,
         },
         isShown,
         { now, limit },

@@ -1,6 +1,5 @@
 /** The PostgreSQL adapter of the storage port: many instances share one database. */
 import type { Store } from "../store.ts";
-import { StorageUnusableError } from "../unusable.ts";
 import { createBudgets } from "./budgets.ts";
 import { createClaims } from "./claims.ts";
 import { createConversationSearch } from "./conversation-search.ts";
@@ -10,7 +9,8 @@ import { createDocuments } from "./documents.ts";
 import { createErasure } from "./erasure.ts";
 import { createKeys } from "./keys.ts";
 import { createMemories } from "./memories.ts";
-import { type Migrated, migrate } from "./migrate.ts";
+import type { Migrated } from "./migrate.ts";
+import { openDatabase } from "./open.ts";
 import { createPassages } from "./passages.ts";
 import { createRecall } from "./recall.ts";
 import { createTurns } from "./turns.ts";
@@ -49,27 +49,17 @@ export async function openPostgresStore(
 ): Promise<Store> {
   const forTurns = Math.ceil(connectionsMax / 2);
   const bounds = { statementSecondsMax, waitSecondsMax };
-  const database = new Database(url, {
-    ...bounds,
-    connectionsMax: connectionsMax - forTurns,
-    waitingMax: queriesWaitingMax,
-  });
+  const database = await openDatabase(
+    url,
+    { ...bounds, connectionsMax: connectionsMax - forTurns, waitingMax: queriesWaitingMax },
+    onUpgrade,
+  );
   // No search and no list holds up a turn, and what is bounded by the turns that may run is never refused.
   const turnDatabase = new Database(url, {
     ...bounds,
     connectionsMax: forTurns,
     waitingMax: Number.POSITIVE_INFINITY,
   });
-  try {
-    const migrated = await migrate(database);
-    if (migrated !== null) onUpgrade?.(migrated);
-  } catch (cause) {
-    await Promise.all([database.close(), turnDatabase.close()]);
-    if (cause instanceof StorageUnusableError) throw cause;
-    const inner = cause instanceof Error ? cause.cause : null;
-    const why = inner instanceof Error ? inner.message : String(cause);
-    throw new StorageUnusableError(`the database of DATABASE_URL can't be used: ${why}`, { cause });
-  }
   const { waiting, ...turns } = createTurns(turnDatabase, writesWaitingMax);
 
   return {

@@ -1,22 +1,18 @@
 /** The conversations of an archive, with their turns: see archive-writes.ts. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { cutWords } from "../../search/words.ts";
+import {
+  answerToTurn,
+  type ConversationGroup,
+  faultOfEnd,
+  messageTwice,
+  otherTurn,
+  unknownUser,
+} from "../archive-rules.ts";
 import type { ArchivedConversation, ArchivedTurn } from "../archive-store.ts";
-import { type ArchiveContext, type Group, type Keepers, refused, unknownUser } from "./archive-context.ts";
+import type { ArchiveContext, Keepers } from "./archive-context.ts";
 import type { LedgerKeepers } from "./archive-ledger.ts";
 import { indexedMessage } from "./indexed.ts";
-
-interface ConversationGroup extends Group {
-  n: number;
-  workspace_id: string;
-  user_n: number;
-  messages: number;
-  tokens: number;
-  /** The turn that runs; it is the last one. */
-  running: string | null;
-  /** Messages that the summary covers. */
-  covered: number;
-}
 
 /** @param turnEntry makes a turn's row of the ledger */
 export function createConversationKeepers(
@@ -80,18 +76,13 @@ export function createConversationKeepers(
     },
 
     turn(turn: ArchivedTurn) {
-      if (group?.id !== turn.conversation_id) return refused("it doesn't follow its conversation");
-      if (!group.isNew) return "known";
-      if (group.running !== null) return refused("the turn before it is still running");
-      if ((turn.status === "running") !== (turn.ended_at === null)) {
-        return refused("a turn has an ended_at if, and only if, it has ended");
-      }
-      if (findTurn.get({ id: turn.id }) !== null) return refused("there is another turn of its id");
+      const answer = answerToTurn(group, turn);
+      if (answer !== null) return answer;
+      if (findTurn.get({ id: turn.id }) !== null) return otherTurn;
       for (const { id } of [turn.message, turn.reply]) {
-        if (noteMessage.run({ id }).changes === 0)
-          return refused("the id of a message was in the file before");
+        if (noteMessage.run({ id }).changes === 0) return messageTwice;
       }
-      keepTurn(group, turn);
+      keepTurn(group!, turn);
       return "kept";
     },
   };
@@ -177,9 +168,9 @@ export function createConversationKeepers(
     const ended = group;
     group = null;
     if (ended === null || !ended.isNew) return null;
-    const { n, messages, tokens, running, covered } = ended;
+    const { n, messages, tokens, running } = ended;
     completeConversation.run({ n, messages, tokens, running });
-    return covered > messages ? `the summary of ${ended.id} covers more messages than there are` : null;
+    return faultOfEnd(ended);
   }
 
   return { keepers, end };

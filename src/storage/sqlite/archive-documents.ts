@@ -1,25 +1,24 @@
 /** The documents of an archive, with their text and passages: see archive-writes.ts. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
-import type { ArchivedDocument, ArchivedPassages, ArchivedText } from "../archive-store.ts";
 import {
-  type ArchiveContext,
-  type Group,
-  type Keepers,
-  refused,
+  answerToPassages,
+  answerToText,
+  type DocumentGroup,
+  knownDocument,
+  otherDocument,
+  otherRevision,
   unknownUser,
   unknownWorkspace,
-} from "./archive-context.ts";
+} from "../archive-rules.ts";
+import type { ArchivedDocument, ArchivedPassages, ArchivedText } from "../archive-store.ts";
+import type { ArchiveContext, Keepers } from "./archive-context.ts";
 import { createDocumentScopes } from "./document-scopes.ts";
 import { indexedPassage } from "./indexed.ts";
 import { documentScope } from "./scope.ts";
 
-interface DocumentGroup extends Group {
-  revision_n: number;
+interface IndexedGroup extends DocumentGroup {
   scope_n: number;
   scope: string;
-  isReady: boolean;
-  length: number;
-  passages: number;
 }
 
 export function createDocumentKeepers(db: Database, { found, userOf, hasWorkspace, index }: ArchiveContext) {
@@ -51,24 +50,21 @@ export function createDocumentKeepers(db: Database, { found, userOf, hasWorkspac
     values ($revision_n, $seq, $start, $end, $heading, $text, $tokens) returning n`);
   const indexPassage = statement(`insert into passage_index (rowid, scope, heading, words, stems)
     values ($n, $scope, $heading, $words, $stems)`);
-  let group: DocumentGroup | null = null;
+  let group: IndexedGroup | null = null;
 
   const keepers: Keepers<"document" | "document_text" | "document_passages"> = {
     document(document: ArchivedDocument) {
       const { id, workspace_id, user_id, collection, name, created_at, updated_at, revision } = document;
       const known = found("documents", findDocument.get({ id }));
-      const begun = { id, length: 0, passages: 0 };
-      if (known === "known")
-        group = { ...begun, isNew: false, revision_n: 0, scope_n: 0, scope: "", isReady: true };
+      if (known === "known") group = { ...knownDocument(document), scope_n: 0, scope: "" };
       if (known !== null) return known;
       if (!hasWorkspace(workspace_id)) return unknownWorkspace;
       const user_n = user_id === null ? null : userOf(workspace_id, user_id);
       if (user_n === null && user_id !== null) return unknownUser;
       if (findName.get({ workspace_id, user_n, collection, name }) !== null) {
-        return refused("there is another document of its name");
+        return otherDocument;
       }
-      if (findRevision.get({ id: revision.id }) !== null)
-        return refused("there is another revision of its id");
+      if (findRevision.get({ id: revision.id }) !== null) return otherRevision;
       const scope_n = documentScopeOf(workspace_id, user_n);
       const whose = { workspace_id, user_n, scope_n };
       const n = insertDocument.get({ id, ...whose, collection, name, created_at, updated_at })!.n as number;
@@ -85,37 +81,29 @@ export function createDocumentKeepers(db: Database, { found, userOf, hasWorkspac
         error_message: error?.message ?? null,
       })!.n as number;
       if (isReady) makePresent.run({ n, revision_n });
-      group = { ...begun, isNew: true, revision_n, scope_n, scope, isReady };
+      group = { ...knownDocument(document), isNew: true, revision_n, scope_n, scope, isReady };
       return "kept";
     },
 
-    document_text({ document_id, start, text }: ArchivedText) {
-      if (group?.id !== document_id) return refused("it doesn't follow its document");
-      if (!group.isNew) return "known";
-      if (!group.isReady) return refused("a document that has failed has no text");
-      if (start !== group.length || group.passages > 0) {
-        return refused("it doesn't begin where the text before it ends");
-      }
-      insertPart.run({ revision_n: group.revision_n, start, text });
-      group.length += text.length;
+    document_text(part: ArchivedText) {
+      const answer = answerToText(group, part);
+      if (answer !== null) return answer;
+      const { start, text } = part;
+      insertPart.run({ revision_n: group!.revision_n, start, text });
+      group!.length += text.length;
       return "kept";
     },
 
-    document_passages({ document_id, passages }: ArchivedPassages) {
-      if (group?.id !== document_id) return refused("they don't follow their document");
-      if (!group.isNew) return "known";
-      for (const passage of passages) {
-        if (passage.start >= passage.end || passage.end > group.length) {
-          return refused("a passage lies outside of the document's text");
-        }
-        keepPassage(group, passage);
-      }
+    document_passages(record: ArchivedPassages) {
+      const answer = answerToPassages(group, record);
+      if (answer !== null) return answer;
+      for (const passage of record.passages) keepPassage(group!, passage);
       return "kept";
     },
   };
 
   function keepPassage(
-    document: DocumentGroup,
+    document: IndexedGroup,
     { start, end, heading, tokens }: ArchivedPassages["passages"][number],
   ): void {
     const { revision_n, scope_n, scope } = document;

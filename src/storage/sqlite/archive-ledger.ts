@@ -1,13 +1,8 @@
 /** The ledger and the budgets of an archive: see archive-writes.ts. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { twice, unknownUser, unknownWorkspace } from "../archive-rules.ts";
 import type { ArchivedBudget, ArchivedCounter, ArchivedEntry } from "../archive-store.ts";
-import {
-  type ArchiveContext,
-  type Keepers,
-  refused,
-  unknownUser,
-  unknownWorkspace,
-} from "./archive-context.ts";
+import type { ArchiveContext, Keepers } from "./archive-context.ts";
 
 const columns = [
   "kind",
@@ -31,8 +26,6 @@ const columns = [
 
 /** All of a row but its number and what it has reserved. */
 type Entry = Record<(typeof columns)[number], string | number | null>;
-
-const twice = refused("it was in the file before");
 
 export type LedgerKeepers = ReturnType<typeof createLedgerKeepers>;
 

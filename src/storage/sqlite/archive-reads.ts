@@ -1,6 +1,7 @@
 /** What an archive is made of: every kind of record, read in the order of its rows, so that it comes back in that order. */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import type { ErrorCode } from "../../errors.ts";
+import { passagesPerRecord } from "../archive-rules.ts";
 import type {
   ArchivedBudget,
   ArchivedConversation,
@@ -17,9 +18,6 @@ import type { MemoryRecord, ProfileRecord } from "../memory-store.ts";
 import type { Spent } from "../usage-store.ts";
 import { memoryColumns, profileColumns } from "./memory-reads.ts";
 import { list, type TurnRow } from "./rows.ts";
-
-/** Passages in one record. */
-const passagesPerRecord = 96;
 
 interface ArchivedTurnRow
   extends Omit<TurnRow, "conversation_id" | "user_message_id" | "message_id" | "instance_id">,

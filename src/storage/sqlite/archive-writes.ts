@@ -3,6 +3,7 @@
  * record is made with it: counts, places, the full-text indexes. Vectors are made when the database is served.
  */
 import type { Database, SQLQueryBindings } from "bun:sqlite";
+import { following, foundAs, refused, type Table, unknownUser, unknownWorkspace } from "../archive-rules.ts";
 import type {
   ArchivedMemory,
   ArchivedUser,
@@ -11,14 +12,7 @@ import type {
   ArchiveRecordType,
   Kept,
 } from "../archive-store.ts";
-import {
-  type ArchiveContext,
-  type Keepers,
-  refused,
-  type Table,
-  unknownUser,
-  unknownWorkspace,
-} from "./archive-context.ts";
+import type { ArchiveContext, Keepers } from "./archive-context.ts";
 import { createConversationKeepers } from "./archive-conversations.ts";
 import { createDocumentKeepers } from "./archive-documents.ts";
 import { createLedgerKeepers } from "./archive-ledger.ts";
@@ -62,10 +56,7 @@ export function createArchiveWrites(db: Database) {
   }
 
   const context: ArchiveContext = {
-    found(table, row) {
-      if (row === null) return null;
-      return (row.n as number) > before[table] ? refused("its id was in the file before") : "known";
-    },
+    found: (table, row) => foundAs(row?.n as number | undefined, before[table]),
     userOf: (workspace_id, user_id) =>
       (findUser.get({ workspace_id, user_id })?.n as number | undefined) ?? null,
     hasWorkspace: (id) => findWorkspace.get({ id }) !== null,
@@ -110,7 +101,6 @@ export function createArchiveWrites(db: Database) {
     },
   };
 
-  const following: ReadonlySet<ArchiveRecordType> = new Set(["turn", "document_text", "document_passages"]);
   /** Completes what has come to its end; why that can't be done, or null. */
   function endGroups(): string | null {
     documents.end();

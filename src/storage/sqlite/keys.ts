@@ -1,7 +1,7 @@
 /** The keys of a data directory for commands: beside a service that is running on it, or before the first one has. */
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { KeyStore } from "../key-store.ts";
+import type { OpenKeys } from "../key-store.ts";
 import { StorageUnusableError } from "../unusable.ts";
 import { databaseFile, openForReading, openForWriting } from "./database.ts";
 import { createKeyReads } from "./key-reads.ts";
@@ -13,8 +13,6 @@ import { readHere } from "./worker.ts";
 /** For a service that is just starting to bring the database to its version. */
 const waitsMax = 50;
 const waitMs = 100;
-
-export type OpenKeys = Pick<KeyStore, "createKey" | "keys" | "revokeKey"> & { close(): void };
 
 /**
  * Opens the keys of a data directory without its lock, and makes its database where there is none.
@@ -30,7 +28,7 @@ export async function openSqliteKeys(dataDir: string): Promise<OpenKeys> {
     keys: (workspaceId, query) => readHere(() => reads.keys(workspaceId, query)),
     revokeKey: (workspaceId, id, nowMs) =>
       readHere(() => db.transaction(() => writes.revokeKey(workspaceId, id, nowMs)).immediate()),
-    close: () => db.close(),
+    close: async () => db.close(),
   };
 }
 

@@ -61,8 +61,13 @@ const steps: readonly Step[] = [
   {
     ...byN("message_index"),
     derived: true,
-    from: `select i.rowid as n, case when i.scope <> '' then c.user_n end as user_n, m.content
+    from: `select i.rowid as n, i.scope <> '' as recallable, case when i.scope <> '' then c.user_n end as user_n, m.content
       from message_index i join messages m on m.n = i.rowid join conversations c on c.n = m.conversation_n`,
+  },
+  {
+    ...byN("title_index"),
+    derived: true,
+    from: "select c.n, c.title from title_words w join conversations c on c.n = w.rowid where w.words <> ''",
   },
   {
     ...byN("passage_index"),

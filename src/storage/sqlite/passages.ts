@@ -61,10 +61,10 @@ export function createPassageSearch(db: Database, nearest: Nearest | null) {
     if (collections?.length === 0) return [];
     const user_n = user_id === null ? null : (userOf.get({ workspace_id, user_id })?.n ?? null);
     const scopes = scopesOf.all({ workspace_id, user_n: user_n ?? 0 }).map(({ n }) => n);
+    if (scopes.length === 0) return [];
     const asked = termsOf(cutWords(query.q));
     const scope = indexScope(scopes.map(scopeCode), query);
-    const found: Candidates =
-      asked.length === 0 || scopes.length === 0 ? noCandidates : candidates(scope, asked, limit);
+    const found: Candidates = asked.length === 0 ? noCandidates : candidates(scope, asked, limit);
     const near = vector === null || nearest === null ? [] : nearest.passages(query, user_n, vector);
     const rows = byRow.all({
       rows: JSON.stringify([...found.rows, ...near.map(({ key }) => key)]),

@@ -116,6 +116,15 @@ begin
 end;
 $$;
 
+-- How near a vector is to a question, as far as its code tells. planes are the bits of the question's values, each raised
+-- by 7 to one of 0 to 14, the least significant first: so a value counts in full for or against what has its bit. That
+-- tells much more than in how many bits both differ, and takes longer.
+create function nearness(code bit varying, planes bit varying[]) returns bigint
+language sql immutable as $$
+  select bit_count(code & planes[1]) + 2 * bit_count(code & planes[2]) + 4 * bit_count(code & planes[3])
+    + 8 * bit_count(code & planes[4]) - 7 * bit_count(code);
+$$;
+
 -- Vectors that are near a question by their codes, nearest first.
 create type near as (
   rows bigint[],
@@ -135,6 +144,7 @@ create function near_messages(of_user bigint, question jsonb, shown_in bigint, s
 language plpgsql stable set jit = off as $$
 declare
   asked constant bit varying := (question ->> 'code')::bit varying;
+  planes constant bit varying[] := array(select plane::bit varying from jsonb_array_elements_text(question -> 'planes') plane);
   space constant bigint := space_of(question);
   found near;
 begin
@@ -143,12 +153,14 @@ begin
       select v.n, v.code from message_vectors v where v.user_n = of_user and v.space_n = space
       order by v.n desc limit (question ->> 'codes_max')::integer),
     nearest as (
-      select c.n, bit_count(c.code # asked) as distance from codes c
+      select c.n, c.code from codes c
       where c.code is not null and not exists (
         select from messages m where m.n = c.n and m.conversation_n = shown_in and m.seq >= shown_from_seq)
-      order by distance, c.n limit (question ->> 'compared_max')::integer)
-  select array_agg(v.n order by distance, v.n), string_agg(v.vector, '' order by distance, v.n) into found.rows, found.vectors
-  from nearest join message_vectors v using (n);
+      order by bit_count(c.code # asked), c.n limit (question ->> 'near_max')::integer),
+    compared as (
+      select n, nearness(code, planes) as nearness from nearest order by 2 desc, n limit (question ->> 'compared_max')::integer)
+  select array_agg(v.n order by nearness desc, v.n), string_agg(v.vector, '' order by nearness desc, v.n)
+    into found.rows, found.vectors from compared join message_vectors v using (n);
   return found;
 end;
 $$;
@@ -160,6 +172,7 @@ create function near_passages(scopes bigint[], collections jsonb, filter jsonb, 
 language plpgsql stable set jit = off as $$
 declare
   asked constant bit varying := (question ->> 'code')::bit varying;
+  planes constant bit varying[] := array(select plane::bit varying from jsonb_array_elements_text(question -> 'planes') plane);
   space constant bigint := space_of(question);
   found near;
   revisions bigint[];
@@ -173,10 +186,12 @@ begin
         select p.n, p.code from passage_vectors p where p.revision_n = r and p.space_n = space) v
       limit (question ->> 'codes_max')::integer),
     nearest as (
-      select c.n, bit_count(c.code # asked) as distance from codes c where c.code is not null
-      order by distance, c.n limit (question ->> 'compared_max')::integer)
-  select array_agg(v.n order by distance, v.n), string_agg(v.vector, '' order by distance, v.n) into found.rows, found.vectors
-  from nearest join passage_vectors v using (n);
+      select c.n, c.code from codes c where c.code is not null
+      order by bit_count(c.code # asked), c.n limit (question ->> 'near_max')::integer),
+    compared as (
+      select n, nearness(code, planes) as nearness from nearest order by 2 desc, n limit (question ->> 'compared_max')::integer)
+  select array_agg(v.n order by nearness desc, v.n), string_agg(v.vector, '' order by nearness desc, v.n)
+    into found.rows, found.vectors from compared join passage_vectors v using (n);
   return found;
 end;
 $$;

@@ -60,7 +60,7 @@ begin
         join passages p on p.revision_n = s.revision_n and p.seq in (s.seq - 1, s.seq + 1)),
     held as materialized (select n, bits from held_by(array(select n from around), looked_for))
   select json_agg(json_build_object('n', s.n, 'revision_n', s.revision_n, 'seq', s.seq, 'document_id', s.document_id,
-      'name', s.name, 'heading', s.heading, 'text', s.text, 'start', s.start, 'end', s."end", 'tokens', s.tokens,
+      'name', s.name, 'heading', s.heading, 'text', s.text, 'by_words', coalesce(s.n = any(looked_for.rows), false), 'start', s.start, 'end', s."end", 'tokens', s.tokens,
       'near', array(select h.bits from around a join held h on h.n = a.n where a.of_n = s.n order by a.before desc))
       order by s.n)
     into result.rows from shown s;
@@ -95,25 +95,31 @@ begin
   if vector is not null then nearby := near_messages(of_user, vector, shown_in, shown_from_seq); end if;
 
   with chosen as materialized (
-      select r as n, min(place) as place, bool_or(place <= coalesce(cardinality(looked_for.rows), 0)) as by_words
-      from unnest(looked_for.rows || nearby.rows[: (question ->> 'near_max')::integer]) with ordinality c (r, place) group by r),
+      select r as n, min(place) as place, bool_or(by_words) as by_words, min(near_place) as near_place
+      from (
+        select r, place, true as by_words, null::bigint as near_place from unnest(looked_for.rows) with ordinality w (r, place)
+        union all
+        select r, 1000 + place, false, place
+          from unnest(nearby.rows[: (question ->> 'near_max')::integer]) with ordinality n (r, place)) c
+      group by r),
     matches as materialized (
-      select c.n, c.place, c.by_words, m.conversation_n, m.seq from chosen c join messages m on m.n = c.n
+      select c.n, c.place, c.by_words, c.near_place, m.conversation_n, m.seq from chosen c join messages m on m.n = c.n
         join conversations o on o.n = m.conversation_n where o.user_n = of_user and not o.deleted),
     around as materialized (
       select distinct conversation_n, at as seq
-      from matches cross join lateral generate_series(greatest(1, seq - reach), seq + reach) at where by_words),
+      from matches cross join lateral generate_series(greatest(1, seq - reach), seq + reach) at
+      where by_words or near_place <= (question ->> 'near_spread')::integer),
     shown as (
-      select n, place from matches
+      select n, place, by_words from matches
       union
-      select m.n, null from around a join messages m on m.conversation_n = a.conversation_n and m.seq = a.seq
+      select m.n, null, false from around a join messages m on m.conversation_n = a.conversation_n and m.seq = a.seq
         join message_index i on i.n = m.n
       where i.user_n is not null and not exists (select from matches where matches.n = m.n)),
     held as materialized (select n, bits from held_by(array(select n from shown), looked_for)),
     bounded as (
-      select s.n, s.place, (case when s.place is null then question ->> 'neighbour_chars_max'
+      select s.n, s.place, s.by_words, (case when s.place is null then question ->> 'neighbour_chars_max'
         else question ->> 'match_chars_max' end)::integer as chars_max from shown s)
-  select json_agg(json_build_object('n', m.n, 'conversation_n', m.conversation_n, 'matches', b.place is not null,
+  select json_agg(json_build_object('n', m.n, 'conversation_n', m.conversation_n, 'by_words', b.by_words, 'matches', b.place is not null,
       'bits', coalesce(h.bits, 0), 'id', m.id, 'conversation_id', c.id, 'turn_id', m.turn_id, 'seq', m.seq, 'role', m.role,
       'content', left(m.content, b.chars_max), 'whole', char_length(m.content) <= b.chars_max, 'status', m.status,
       'model', m.model, 'sources', m.sources, 'citations', m.citations, 'tokens', m.tokens, 'created_at', m.created_at)

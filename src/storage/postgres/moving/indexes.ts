@@ -2,10 +2,9 @@
  * The full-text indexes, which are made anew of the texts, as whoever stores a text does it: by the functions of the
  * migrations. What is compared of them is which texts they have.
  */
-import { stemmed } from "../../../search/terms.ts";
-import { cutWords } from "../../../search/words.ts";
+import { toNormalForm } from "../../../normal-form.ts";
 import type { MovedRow } from "../../moving.ts";
-import { passageLexemes } from "../indexed.ts";
+import { messageLexemes, passageLexemes, titleLexemes } from "../indexed.ts";
 import type { Column } from "./target.ts";
 
 export interface Index {
@@ -17,21 +16,34 @@ export interface Index {
   compared: readonly Column[];
 }
 
-const text = (value: MovedRow[string] | undefined): string => String(value ?? "");
+const text = (value: MovedRow[string] | undefined): string => toNormalForm(String(value ?? ""));
 
 export const indexes: Readonly<Record<string, Index>> = {
   message_index: {
     sent: [
       { name: "n", type: "int8" },
-      { name: "user_n", type: "int8" },
+      { name: "recallable", type: "bool" },
       { name: "words", type: "text" },
       { name: "terms", type: "text" },
     ],
-    toSent({ n, user_n, content }) {
-      const words = cutWords(text(content));
-      return { n: n!, user_n: user_n!, words, terms: stemmed(words) };
-    },
-    call: "index_message(r.n, r.user_n, r.words, r.terms)",
+    toSent: ({ n, recallable, content }) => ({
+      n: n!,
+      recallable: recallable!,
+      ...messageLexemes(text(content)),
+    }),
+    call: "index_message(r.n, r.recallable, r.words, r.terms)",
+    compared: [
+      { name: "n", type: "int8" },
+      { name: "user_n", type: "int8" },
+    ],
+  },
+  title_index: {
+    sent: [
+      { name: "n", type: "int8" },
+      { name: "words", type: "text" },
+    ],
+    toSent: ({ n, title }) => ({ n: n!, words: titleLexemes(text(title)) }),
+    call: "index_title(r.n, r.words)",
     compared: [{ name: "n", type: "int8" }],
   },
   passage_index: {

@@ -105,8 +105,6 @@ async function targetsOf(source: MoveSource, database: Database): Promise<Target
       continue;
     }
     const there = await columnsOf(database, name);
-    // Not every version has the same of what is made anew.
-    if (there.length === 0 && table.derived) continue;
     const sent = table.columns.map((column) => {
       const found = there.find((each) => each.name === column);
       if (found === undefined) throw new Error(`nothing takes ${name}.${column}`);

@@ -15,7 +15,7 @@ export const columnTypes = [
   "float8",
   "bool",
   "json",
-  "jsonb",
+  "varbit",
   "timestamptz",
   "bytea",
 ] as const;
@@ -24,7 +24,7 @@ export type ColumnType = (typeof columnTypes)[number];
 /** Text as PostgreSQL takes it. SQLite's may hold NUL, which Parley takes from nobody but older versions may have kept. */
 export const storable = (type: ColumnType, value: MovedValue): MovedValue => {
   if (typeof value !== "string") return value;
-  if (type !== "json" && type !== "jsonb") return toNormalForm(value);
+  if (type !== "json") return toNormalForm(value);
   const parsed: unknown = JSON.parse(value);
   const escaped = /\\u(0000|d[89a-f])/i.test(value) ? toJson(parsed) : value;
   return toNormalForm(escaped);
@@ -36,6 +36,7 @@ export function sent(type: ColumnType, value: MovedValue): string {
   if (type === "text") return JSON.stringify(value);
   if (type === "bool") return value === 0n ? "false" : "true";
   if (type === "timestamptz") return `"${new Date(Number(value) * 1000).toISOString()}"`;
+  if (type === "varbit") return `"x${Buffer.from(value as Uint8Array).toString("hex")}"`;
   if (type === "bytea") return `"\\\\x${Buffer.from(value as Uint8Array).toString("hex")}"`;
   // JSON as it stands, and numbers.
   return String(value);
@@ -45,12 +46,9 @@ export function sent(type: ColumnType, value: MovedValue): string {
 export function canonical(type: ColumnType, value: MovedValue): string | null {
   if (value === null) return null;
   if (type === "bool") return value === 0n ? "0" : "1";
-  if (type === "jsonb") return binaryJson(JSON.parse(value as string));
   if (type === "timestamptz") return String(BigInt(value as bigint) * 1_000_000n);
-  if (type === "bytea")
-    return createHash("sha256")
-      .update(value as Uint8Array)
-      .digest("hex");
+  if (type === "varbit") return bitsOf(value as Uint8Array);
+  if (type === "bytea") return sha256(value as Uint8Array);
   if (type === "float8") {
     const bytes = Buffer.alloc(8);
     bytes.writeDoubleBE(Number(value));
@@ -58,6 +56,11 @@ export function canonical(type: ColumnType, value: MovedValue): string | null {
   }
   return String(value);
 }
+
+const bitsOf = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byte.toString(2).padStart(8, "0")).join("");
+
+const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
 /** The same of what PostgreSQL has stored, in SQL. */
 const canonicalSql: Record<ColumnType, (column: string) => string> = {
@@ -67,7 +70,7 @@ const canonicalSql: Record<ColumnType, (column: string) => string> = {
   float8: (column) => `encode(float8send(${column}), 'hex')`,
   bool: (column) => `${column}::int4::text`,
   json: (column) => `${column}::text`,
-  jsonb: (column) => `${column}::text`,
+  varbit: (column) => `${column}::text`,
   timestamptz: (column) => `(extract(epoch from ${column}) * 1000000)::int8::text`,
   bytea: (column) => `encode(sha256(${column}), 'hex')`,
 };
@@ -81,12 +84,3 @@ export const canonicalRowSql = (columns: readonly { name: string; type: ColumnTy
     .map(({ name, type }) => canonicalSql[type](`"${name}"`))
     .map((text) => `coalesce(octet_length(${text})::text || ':' || ${text}, '-')`)
     .join(" || ");
-
-/** JSON as PostgreSQL writes its `jsonb`: the keys of an object by length, then by bytes. */
-function binaryJson(value: unknown): string {
-  if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  if (Array.isArray(value)) return `[${value.map(binaryJson).join(", ")}]`;
-  const entries = Object.entries(value).map(([key, each]) => ({ key: Buffer.from(key), name: key, each }));
-  entries.sort((a, b) => a.key.length - b.key.length || Buffer.compare(a.key, b.key));
-  return `{${entries.map(({ name, each }) => `${JSON.stringify(name)}: ${binaryJson(each)}`).join(", ")}}`;
-}

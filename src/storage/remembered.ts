@@ -8,8 +8,8 @@ interface Answer<T> {
   untilMs: number;
 }
 
-/** @param ask is asked again where the answer is older than a second, was forgotten, or has failed */
-export function remembered<T>(ask: (name: string) => Promise<T>, forMs = 1_000) {
+/** @param ask is asked again where the answer is older than this, was forgotten, or has failed */
+export function remembered<T>(ask: (name: string) => Promise<T>, forMs: number) {
   const known = new Map<string, Answer<T>>();
   return {
     of(name: string): Promise<T> {
@@ -24,6 +24,6 @@ export function remembered<T>(ask: (name: string) => Promise<T>, forMs = 1_000) 
       });
       return asked.answer;
     },
-    forget: (name: string): void => void known.delete(name),
+    forget: (): void => known.clear(),
   };
 }
