@@ -304,10 +304,6 @@ function readDatabaseUrl(text: string | null, faults: string[]): string | null {
   return null;
 }
 
-/** The same, for commands that need nothing else of the configuration. */
-export const databaseUrlOf = (env: Environment = process.env): string | null =>
-  readDatabaseUrl(env.DATABASE_URL?.trim() || null, []);
-
 const mask = (secret: string | null): string => (secret === null ? "(unset)" : "********");
 
 /** The configuration as `[variable, value]` lines, with secrets masked. */

@@ -39,6 +39,7 @@ import type { Keeping } from "./storage/archive-store.ts";
 import type { OpenKeys } from "./storage/key-store.ts";
 import type { Moved, MoveOptions } from "./storage/moving.ts";
 import { postgresKeeping } from "./storage/postgres/archive/keeping.ts";
+import { inspectServer } from "./storage/postgres/inspect.ts";
 import { openPostgresKeys } from "./storage/postgres/keys.ts";
 import { moveToPostgres } from "./storage/postgres/moving/move.ts";
 import { openPostgresRateLimits, type RateLimits } from "./storage/postgres/rate-limits.ts";
@@ -262,11 +263,14 @@ export async function moveData(
 }
 
 /** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
-export function createParts({ models, embedding, limits, throughProxy, dataDir }: Config) {
+export function createParts({ models, embedding, limits, throughProxy, dataDir, databaseUrl }: Config) {
   return {
     models: models.map((target) => ({ target, model: openAiCompatible(target, limits, { throughProxy }) })),
     embedding: embedding && { target: embedding, model: openAiEmbeddings(embedding, limits) },
-    inspectStorage: () => inspectDatabase(dataDir),
+    inspectDirectory: () => inspectDatabase(dataDir),
+    /** Null where the data is in the data directory. */
+    inspectServer:
+      databaseUrl === null ? null : (secondsMax: number) => inspectServer(databaseUrl, secondsMax),
   };
 }
 
