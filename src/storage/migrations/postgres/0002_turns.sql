@@ -146,11 +146,10 @@ begin
       union all
       select concat_ws(chr(1), 'slot', slot ->> 'name') from jsonb_array_elements(s.slots) slot) n (name)
     order by 1) locks;
-  if cardinality(all_starts) > 1 then
-    perform from conversations c join unnest(all_starts) s
-      on c.id = s.conversation_id and c.workspace_id = s.workspace_id and c.user_id = s.user_id
-      order by c.n for update of c;
-  end if;
+  -- Before the counters, also where it is a single one: what ends turns locks them in this order.
+  perform from conversations c join unnest(all_starts) s
+    on c.id = s.conversation_id and c.workspace_id = s.workspace_id and c.user_id = s.user_id
+    order by c.n for update of c;
   -- Rows that are there are locked, though nothing is changed.
   insert into budget_counters as c
     select distinct counter, period, 0, 0, 0, 0
@@ -385,6 +384,13 @@ declare
   took taken;
   all_taken taken[] := '{}';
 begin
+  -- In the order of the starts of several turns: no two transactions wait for each other's conversations.
+  if json_array_length(ends) > 1 then
+    perform from conversations c where c.n in (
+        select m.conversation_n from json_array_elements(ends) each join turns t on t.id = each ->> 'turn_id'
+          join messages m on m.n = t.n)
+      order by c.n for no key update;
+  end if;
   for e in select r.* from json_array_elements(ends) each, json_populate_record(null::turn_end, each.value) r loop
     place := place + 1;
     select * into took from end_turn(e);
