@@ -13,7 +13,7 @@ const renewalMs = 3_000;
 const lookMs = 1_000;
 /** Looks that lie further apart, because the database or this process was away, tell nothing of who is alive. */
 const gapMsMax = 3_000;
-/** So long looks must have gone well. Must stay well above the renewal, so that who lives has renewed by then. */
+/** So long looks must have gone well, without a gap. Must stay well above the renewal, so that who lives has renewed by then. */
 const steadyMsMin = 6_000;
 /** So long the end of an instance waits for the database: its leases run out anyway. */
 const farewellMsMax = 2_000;
@@ -36,8 +36,8 @@ export class Leases {
   /** Whether others may have ended turns that run here. */
   #mayHaveLost = false;
   #looking: Promise<void> | null = null;
-  /** When the last look went well, and since when all did, by `performance.now()`; null after one that failed. */
-  #lookedMs: number | null = null;
+  /** When a look last went well, and since when they did without a gap, by `performance.now()`. */
+  #lookedMs = Number.NEGATIVE_INFINITY;
   #steadySinceMs = 0;
   /** An outage is told once. */
   #failed = false;
@@ -90,7 +90,7 @@ export class Leases {
   async #look(): Promise<void> {
     const { store, instanceId, log } = this.services;
     const nowMs = performance.now();
-    if (this.#lookedMs === null || nowMs - this.#lookedMs > gapMsMax) this.#steadySinceMs = nowMs;
+    if (nowMs - this.#lookedMs > gapMsMax) this.#steadySinceMs = nowMs;
     try {
       if (nowMs - this.#steadySinceMs < steadyMsMin) await store.orphans(instanceId);
       else {
@@ -100,7 +100,6 @@ export class Leases {
       this.#lookedMs = performance.now();
       this.#failed = false;
     } catch (error) {
-      this.#lookedMs = null;
       if (!this.#failed) log.error({ err: error }, "turns of dead instances not looked for");
       this.#failed = true;
     } finally {
