@@ -145,6 +145,10 @@ export const isLoopback = (host: string): boolean => loopbackHost.test(host);
 export const dataDirOf = (env: Environment = process.env): string =>
   resolve(env.PARLEY_DATA_DIR?.trim() || "./data");
 
+/** Where the data is, or is to be, in PostgreSQL; null where nothing says so. */
+export const databaseUrlOf = (env: Environment = process.env): string | null =>
+  env.DATABASE_URL?.trim() || null;
+
 /** Reads the process's environment. @throws ConfigError with every fault */
 export function loadConfig(env: Environment = process.env): Config {
   const faults: string[] = [];
@@ -299,6 +303,10 @@ function readDatabaseUrl(text: string | null, faults: string[]): string | null {
   faults.push("DATABASE_URL must be postgres://user:password@host:port/database, or unset for SQLite");
   return null;
 }
+
+/** The same, for commands that need nothing else of the configuration. */
+export const databaseUrlOf = (env: Environment = process.env): string | null =>
+  readDatabaseUrl(env.DATABASE_URL?.trim() || null, []);
 
 const mask = (secret: string | null): string => (secret === null ? "(unset)" : "********");
 

@@ -105,7 +105,8 @@ export async function createServices(config: Config, log: Log): Promise<Services
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
   const { prices } = config;
-  const orphans = await endOrphans({ store, instanceId, prices });
+  // Where others share the database, it takes a while to know who is dead.
+  const orphans = relay === null ? await endOrphans({ store, instanceId, prices }) : 0;
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   const turns = new RunningTurns({
     store,

@@ -1,6 +1,7 @@
 /**
  * What lets many instances share a database: each keeps the turns that it runs by a lease, and ends those whose lease has
- * run out. From the death of an instance to the end of its turns it takes the lease and a look.
+ * run out. From the death of an instance to the end of its turns it takes the lease and a look. Where the database was
+ * away, so that nobody could renew, all leases may have run out: then everyone gets time to renew before any turn is ended.
  */
 import type { Log } from "../log.ts";
 import type { Relay } from "../storage/relay.ts";
@@ -10,6 +11,10 @@ export const leaseSeconds = 10;
 /** Must stay well below the lease, so that a slow database or two don't lose it. */
 const renewalMs = 3_000;
 const lookMs = 1_000;
+/** Looks that lie further apart, because the database or this process was away, tell nothing of who is alive. */
+const gapMsMax = 3_000;
+/** So long looks must have gone well. Must stay well above the renewal, so that who lives has renewed by then. */
+const steadyMsMin = 6_000;
 /** So long the end of an instance waits for the database: its leases run out anyway. */
 const farewellMsMax = 2_000;
 
@@ -31,7 +36,10 @@ export class Leases {
   /** Whether others may have ended turns that run here. */
   #mayHaveLost = false;
   #looking: Promise<void> | null = null;
-  /** Whether the last look failed: an outage is told once. */
+  /** When the last look went well, and since when all did, by `performance.now()`; null after one that failed. */
+  #lookedMs: number | null = null;
+  #steadySinceMs = 0;
+  /** An outage is told once. */
   #failed = false;
 
   constructor(
@@ -80,12 +88,19 @@ export class Leases {
   }
 
   async #look(): Promise<void> {
-    const { log } = this.services;
+    const { store, instanceId, log } = this.services;
+    const nowMs = performance.now();
+    if (this.#lookedMs === null || nowMs - this.#lookedMs > gapMsMax) this.#steadySinceMs = nowMs;
     try {
-      const turns = await endOrphans(this.services);
-      if (turns > 0) log.warn({ turns }, "turns of a dead instance ended as interrupted");
+      if (nowMs - this.#steadySinceMs < steadyMsMin) await store.orphans(instanceId);
+      else {
+        const turns = await endOrphans(this.services);
+        if (turns > 0) log.warn({ turns }, "turns of a dead instance ended as interrupted");
+      }
+      this.#lookedMs = performance.now();
       this.#failed = false;
     } catch (error) {
+      this.#lookedMs = null;
       if (!this.#failed) log.error({ err: error }, "turns of dead instances not looked for");
       this.#failed = true;
     } finally {

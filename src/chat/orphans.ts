@@ -16,7 +16,12 @@ export async function endOrphans({ store, instanceId, prices }: OrphanServices):
     const orphans = await store.orphans(instanceId);
     const ended = await Promise.all(
       orphans.map((orphan) =>
-        store.endOrphan(orphan.turn.id, orphan.instance_id, toEnd(orphan, prices), Date.now()),
+        store.endOrphan(
+          orphan.turn.id,
+          orphan.instance_id,
+          interruptedEnd(orphan, processDied, prices),
+          Date.now(),
+        ),
       ),
     );
     const endedHere = ended.filter(Boolean).length;
@@ -26,7 +31,19 @@ export async function endOrphans({ store, instanceId, prices }: OrphanServices):
   }
 }
 
-function toEnd({ turn, message }: Orphan, prices: Prices): TurnEnd {
+const processDied: TurnError = {
+  code: "turn_interrupted",
+  message: "The process that wrote the reply died.",
+};
+
+type TurnError = NonNullable<TurnEnd["error"]>;
+
+/** The end of a turn that nobody runs, with the text that is stored. */
+export function interruptedEnd(
+  { turn, message }: Pick<Orphan, "turn" | "message">,
+  error: TurnError,
+  prices: Prices,
+): TurnEnd {
   const response_tokens = countTokens(turn.response);
   const usage = estimatedUsage(0, response_tokens);
   return {
@@ -41,7 +58,7 @@ function toEnd({ turn, message }: Orphan, prices: Prices): TurnEnd {
       duration_ms: null,
     },
     response_tokens,
-    error: { code: "turn_interrupted", message: "The process that wrote the reply died." },
+    error,
     receipt: null,
     to_remember: true,
     reply_recallable: true,

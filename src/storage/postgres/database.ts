@@ -52,6 +52,8 @@ const retryMs = 50;
 export class Database implements Queries {
   readonly sql: Bun.SQL;
   #waiting = 0;
+  /** Connections that have a query under way. */
+  #held = 0;
 
   constructor(
     readonly url: string,
@@ -173,6 +175,7 @@ export class Database implements Queries {
     try {
       for (let tries = 1; ; tries++) {
         const connection = await this.#connect(tries);
+        this.#held++;
         try {
           const result = await work(connection);
           await connection.release();
@@ -183,6 +186,8 @@ export class Database implements Queries {
           await (isLost ? connection.close() : connection.release());
           const again = isContention(error) || (repeatable && isLost);
           if (!again || tries === triesMax) throw error;
+        } finally {
+          this.#held--;
         }
         await sleep(retryMs * 2 ** (tries - 1) * (0.5 + Math.random()));
       }
@@ -200,11 +205,18 @@ export class Database implements Queries {
       try {
         return await this.sql.reserve({ signal });
       } catch (error) {
-        if (signal.aborted) throw new AppError("overloaded", { cause: "no connection became free" });
+        if (signal.aborted) throw this.#noConnection(tries);
         if (!isConnectionLost(error) || tries >= triesMax) throw error;
       }
       await sleep(retryMs * 2 ** (tries - 1) * (0.5 + Math.random()));
     }
+  }
+
+  /** Others hold all connections, or there is none to be had; after a try that was lost, nobody knows what that did. */
+  #noConnection(tries: number): AppError {
+    return tries === 1 && this.#held >= this.options.connectionsMax
+      ? new AppError("overloaded", { cause: "no connection became free" })
+      : new AppError("storage_unavailable", { cause: "no connection could be made" });
   }
 }
 

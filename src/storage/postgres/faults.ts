@@ -30,5 +30,30 @@ export function toAppError(cause: unknown): AppError {
   if (cause instanceof AppError) return cause;
   const state = sqlStateOf(cause);
   const isUnavailable = isConnectionLost(cause) || (state !== null && stateOfTheDatabase.test(state));
-  return new AppError(isUnavailable ? "storage_unavailable" : "internal", { cause });
+  const code = isUnavailable ? "storage_unavailable" : "internal";
+  return new AppError(code, { cause: state === null ? cause : new ServerFault(cause as ServerError, state) });
+}
+
+/** What PostgreSQL tells besides its message, as far as it is used here. */
+type ServerError = Error & Partial<Record<"table" | "column" | "constraint" | "routine", string>>;
+
+/**
+ * An error of the server without what was said and asked: its detail quotes rows, its context and its internal query are
+ * SQL, and where a value doesn't fit (class 22) its message quotes that.
+ */
+class ServerFault extends Error {
+  override readonly name = "PostgresError";
+  readonly table: string | undefined;
+  readonly column: string | undefined;
+  readonly constraint: string | undefined;
+  /** Where in PostgreSQL it was raised. */
+  readonly routine: string | undefined;
+
+  constructor(
+    { message, table, column, constraint, routine }: ServerError,
+    readonly sqlstate: string,
+  ) {
+    super(sqlstate.startsWith("22") ? "a value doesn't fit" : message);
+    Object.assign(this, { table, column, constraint, routine });
+  }
 }

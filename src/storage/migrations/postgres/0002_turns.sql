@@ -146,6 +146,7 @@ begin
       union all
       select concat_ws(chr(1), 'slot', slot ->> 'name') from jsonb_array_elements(s.slots) slot) n (name)
     order by 1) locks;
+  -- Before the counters, also where it is a single one: what ends turns locks them in this order.
   if exists (select from unnest(all_starts) s where s.conversation_id is not null) then
     perform from conversations c join unnest(all_starts) s
       on c.id = s.conversation_id and c.workspace_id = s.workspace_id and c.user_id = s.user_id
@@ -385,6 +386,13 @@ declare
   took taken;
   all_taken taken[] := '{}';
 begin
+  -- In the order of the starts of several turns: no two transactions wait for each other's conversations.
+  if json_array_length(ends) > 1 then
+    perform from conversations c where c.n in (
+        select m.conversation_n from json_array_elements(ends) each join turns t on t.id = each ->> 'turn_id'
+          join messages m on m.n = t.n)
+      order by c.n for no key update;
+  end if;
   for e in select r.* from json_array_elements(ends) each, json_populate_record(null::turn_end, each.value) r loop
     place := place + 1;
     select * into took from end_turn(e);
