@@ -55,8 +55,7 @@ const revoke = (id: string, by = adminKey) =>
   service.send<Key>("DELETE", `/v1/keys/${id}`, undefined, bearer(by));
 
 /** Runs `parley keys` on a data directory. */
-const keys = (dataDir: string, ...args: string[]) =>
-  runParley(["keys", ...args], { PATH: process.env.PATH ?? "", PARLEY_DATA_DIR: dataDir });
+const keys = (dataDir: string, ...args: string[]) => runParley(["keys", ...args], serviceEnv(dataDir, {}));
 
 /** All bytes of a data directory, as text. */
 const filesOf = async (directory: string): Promise<string> =>

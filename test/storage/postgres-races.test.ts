@@ -173,6 +173,32 @@ describe("of a hundred starts over three instances", () => {
   });
 });
 
+test("a start that is sent again, because nobody knew of its commit, takes nothing more and tells the same", async () => {
+  const now_ms = Date.UTC(2033, 0, 1);
+  const user_id = "twice";
+  const limits = { ...none, tokens_day: 100 };
+  const start = turnStart({
+    user_id,
+    now_ms,
+    reservation: { tokens: 40, nano_usd: 0, defaults: { user: limits, key: none, workspace: none } },
+    slots: [{ what: "user", name: `user ${user_id}`, quota: 1 }],
+  });
+  const first = await stores[0]!.startTurn(scope, start);
+  expect(await stores[1]!.startTurn(scope, start)).toEqual(first);
+  const subject = { workspace_id: "default", scope: "user", subject: user_id } as const;
+  expect(await stores[2]!.budgetState(subject, limits, now_ms)).toMatchObject([{ used: 0, reserved: 40 }]);
+});
+
+test("what a turn held is free again when others have ended it, because its instance died", async () => {
+  const slots = [{ what: "user" as const, name: "user of the dead", quota: 1 }];
+  const start = () =>
+    turnStart({ user_id: "of the dead", slots, instance_id: "inst_dead", lease_seconds: 0 });
+  const { turn } = await stores[0]!.startTurn(scope, start());
+  await expect(stores[1]!.startTurn(scope, start())).rejects.toThrow("rate_limited");
+  expect(await stores[1]!.endOrphan(turn.id, "inst_dead", turnEnd(), Date.now())).toBe(true);
+  expect((await stores[1]!.startTurn(scope, start())).slots).toEqual([1]);
+});
+
 describe("what one instance knows of another", () => {
   test("a key that was revoked is revoked, at once and for all", async () => {
     const key = {

@@ -159,6 +159,7 @@ export async function runParley(
   env: Record<string, string>,
   input?: string,
 ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+  if (env.PARLEY_DATA_DIR !== undefined) await makeDatabase(env.PARLEY_DATA_DIR);
   const command = Bun.spawn([process.execPath, "src/main.ts", ...args], {
     cwd: root,
     env,
@@ -196,7 +197,16 @@ function databaseOf(dataDir: string): { DATABASE_URL?: string } {
   return { DATABASE_URL: url.href };
 }
 
-async function makeDatabase(dataDir: string): Promise<void> {
+/** Makes the database of a data directory, once for all who ask. */
+function makeDatabase(dataDir: string): Promise<void> {
+  const making = databases.get(dataDir) ?? createDatabase(dataDir);
+  databases.set(dataDir, making);
+  return making;
+}
+
+const databases = new Map<string, Promise<void>>();
+
+async function createDatabase(dataDir: string): Promise<void> {
   if (postgresServer === undefined) return;
   await using sql = new Bun.SQL(postgresServer, { max: 1 });
   const name = databaseNameOf(dataDir);
