@@ -47,6 +47,13 @@ afterAll(async () => {
   await model.close();
 });
 
+/** All that the second instance was sent of a turn, which has ended. */
+async function sentOf(turnId: string) {
+  const ofTurn = () => sent.filter(({ turn_id }) => turn_id === turnId);
+  await until("its end is heard", () => ofTurn().at(-1)?.kind === "ended");
+  return ofTurn();
+}
+
 /** Cuts the connections by which instances hear of each other. */
 const cutListeners = (): Promise<unknown> =>
   database`select pg_terminate_backend(pid) from pg_stat_activity
@@ -234,8 +241,8 @@ describe("its text elsewhere", () => {
       expect((await turnOf(service, turn.id)).response === text).toBe(true);
     // All of it came live, in pieces that nothing is cut in.
     let heard = "";
-    for (const message of sent) {
-      if (message.turn_id !== turn.id || message.kind !== "text") continue;
+    for (const message of await sentOf(turn.id)) {
+      if (message.kind !== "text") continue;
       expect(message.text.isWellFormed()).toBe(true);
       heard = heard.slice(0, message.at) + message.text;
     }
@@ -253,8 +260,7 @@ describe("its text elsewhere", () => {
       expect(view.text).toBe(`all ${words.join("")}`);
       expect(view.done?.status).toBe("completed");
     }
-    const heard = sent.filter(({ turn_id }) => turn_id === turn.id);
-    expect(heard.at(-1)?.kind).toBe("ended");
+    const heard = await sentOf(turn.id);
     // A piece for a word at most, the end, and answers to who asks every few seconds whether there is more.
     expect(heard.length).toBeLessThan(40);
   });
