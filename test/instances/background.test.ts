@@ -1,6 +1,7 @@
 /** What instances do in the background: each piece of work is one's, and goes on elsewhere where that one dies. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { DocumentView } from "../../src/documents/schema.ts";
+import { Slots } from "../../src/slots.ts";
 import { startEmbeddingServer } from "../support/embedding-server.ts";
 import { startInstances } from "../support/instances.ts";
 import { addDocument, textOf, upload } from "../support/library.ts";
@@ -9,7 +10,7 @@ import { databasesOfFile } from "../support/postgres.ts";
 import { type Service, testModel, until } from "../support/service.ts";
 import { wholeTurn } from "../support/turns.ts";
 
-setDefaultTimeout(120_000);
+setDefaultTimeout(240_000);
 
 /** So long a claim holds, by the clock of the database; another instance looks for it as often as that. */
 const claimSeconds = 15;
@@ -22,11 +23,14 @@ const text = Array.from(
   (_, index) => `# Section ${index}\n\n${`The walrus of section ${index} swims. `.repeat(20)}\n\n`,
 ).join("");
 
+/** Processes start slowly where many do at once. */
+const starting = new Slots(1);
+
 /** Three instances and their database. */
 async function openFleet(options: Parameters<typeof startInstances>[2] = {}) {
   const url = await newDatabase();
   const database = new Bun.SQL(url, { max: 3 });
-  const instances = await startInstances(3, url, options);
+  const instances = await starting.use(new AbortController().signal, () => startInstances(3, url, options));
   const [one, two, three] = instances.all as [Service, Service, Service];
   return {
     one,
