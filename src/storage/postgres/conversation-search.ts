@@ -7,12 +7,13 @@ import { indexedWord } from "./indexed.ts";
 
 /**
  * Few matches are looked up; with many, the conversations are walked in their order until the page is full, because then
- * a match is never far. The function form of `@@` uses no index.
+ * a match is never far. The function form of `@@` uses no index, and a scalar subquery is asked of one conversation at a
+ * time.
  */
-const holdsAll = `and (
-    exists (select from title_index t where t.n = c.n and ts_match_vq(t.words, $matching::text::tsquery))
-    or exists (select from messages m join message_index i on i.n = m.n
-      where m.conversation_n = c.n and ts_match_vq(i.words, $matching::text::tsquery)))`;
+const holdsAll = `and coalesce(
+    (select true from title_index t where t.n = c.n and ts_match_vq(t.words, $matching::text::tsquery)),
+    (select true from messages m join message_index i on i.n = m.n
+      where m.conversation_n = c.n and ts_match_vq(i.words, $matching::text::tsquery) limit 1), false)`;
 
 export const createConversationSearch = (database: Database): Pick<Store, "conversations"> => ({
   async conversations(scope, query) {

@@ -9,8 +9,9 @@ create table message_index (
   terms tsvector not null
 );
 
--- New entries wait in a list, because adding many at once costs a fourth; every search goes through it, so it is short.
-create index message_lexemes on message_index using gin (words, terms) with (gin_pending_list_limit = 256);
+-- Without a list of new entries: it saves nothing where they come one by one, and a turn's end would have to wait now and
+-- then for all of them to be put in their places.
+create index message_lexemes on message_index using gin (words, terms) with (fastupdate = off);
 
 call make_searchable('message_index', 'terms', 'true');
 
@@ -26,8 +27,7 @@ create function index_message(of_message bigint, recallable boolean, with_words 
 language sql as $$
   insert into message_index (n, conversation_n, user_n, words, terms)
   select m.n, c.n, case when recallable then c.user_n end,
-    array_to_tsvector(with_code(scope_code(c.user_n), with_words) || with_code(workspace_code(c.workspace_id), with_words)
-      || stretches(workspace_code(c.workspace_id), m.n)),
+    array_to_tsvector(with_code(scope_code(c.user_n), with_words) || with_code(workspace_code(c.workspace_id), with_words)),
     case when recallable then array_to_tsvector(array[scope_code(c.user_n)] || stretches(scope_code(c.user_n), m.n)
       || with_code(scope_code(c.user_n), with_terms)) else ''::tsvector end
   from messages m join conversations c on c.n = m.conversation_n where m.n = of_message;
@@ -62,25 +62,18 @@ create function conversations_holding(of_workspace text, of_user text, words tex
 language plpgsql stable
 set enable_seqscan = off set enable_indexscan = off set max_parallel_workers_per_gather = 0 set jit = off as $$
 declare
-  by_workspace constant text := workspace_code(of_workspace);
-  code constant text := case when of_user is null then by_workspace
+  matches_max constant integer := 10000;
+  code constant text := case when of_user is null then workspace_code(of_workspace)
     else scope_code((select n from users where workspace_id = of_workspace and user_id = of_user)) end;
-  last_n constant bigint := coalesce((select max(n) from message_index), 0);
-  level integer;
-  held bigint;
+  found_in bigint[];
 begin
   if code is null then return; end if;
   select string_agg('''' || code || word || '''' || case when place = cardinality(words) then ':*' else '' end, ' & ')
     into matching from unnest(words) with ordinality w (word, place);
-  foreach level in array array[10, 13, 16, 19] loop
-    exit when last_n >> level <= 1;
-    select count(*) into held from message_index i
-      where i.words @@ (matching || ' & ' || any_of(last_stretches(array[by_workspace], level, last_n)))::tsquery;
-    if held >= greatest(400, 1 << (level - 5)) then return next; return; end if;
-  end loop;
-  conversations := array(
-    select i.conversation_n from message_index i where i.words @@ matching::tsquery
-    union select t.n from title_index t where t.words @@ matching::tsquery);
+  found_in := array(select i.conversation_n from message_index i where i.words @@ matching::tsquery limit matches_max + 1);
+  if cardinality(found_in) <= matches_max then
+    conversations := array(select unnest(found_in) union select t.n from title_index t where t.words @@ matching::tsquery);
+  end if;
   return next;
 end;
 $$;

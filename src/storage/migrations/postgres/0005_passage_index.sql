@@ -7,6 +7,7 @@ create table passage_index (
 ) with (toast_tuple_target = 128);
 
 alter table passage_index alter column lexemes set storage external;
+-- New entries wait in a list, because adding many at once costs a fourth; every search goes through it, so it is short.
 create index passage_lexemes on passage_index using gin (lexemes) with (gin_pending_list_limit = 512);
 
 call make_searchable('passage_index', 'lexemes', 'i.revision_n <> all(hidden)');
