@@ -6,6 +6,9 @@ import { chat } from "./parts/chat.ts";
 import { context } from "./parts/context.ts";
 import { ingestion, searching } from "./parts/documents.ts";
 import { list } from "./parts/list.ts";
+import { postgresInstances, postgresTurns } from "./parts/postgres.ts";
+import { postgresQueries } from "./parts/postgres-queries.ts";
+import { postgresWatch } from "./parts/postgres-watch.ts";
 import { fusedRetrieval, retrieval, retrievalDecisions } from "./parts/retrieval.ts";
 import { start } from "./parts/start.ts";
 import { streamBurst, streamPaced } from "./parts/stream.ts";
@@ -26,6 +29,10 @@ const parts: readonly Part[] = [
   fusedRetrieval,
   ingestion,
   searching,
+  postgresTurns,
+  postgresInstances,
+  postgresWatch,
+  postgresQueries,
 ];
 
 const { values: options, positionals } = parseArgs({

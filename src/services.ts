@@ -39,6 +39,7 @@ import type { Keeping } from "./storage/archive-store.ts";
 import type { OpenKeys } from "./storage/key-store.ts";
 import type { Moved, MoveOptions } from "./storage/moving.ts";
 import { postgresKeeping } from "./storage/postgres/archive/keeping.ts";
+import { inspectServer } from "./storage/postgres/inspect.ts";
 import { openPostgresKeys } from "./storage/postgres/keys.ts";
 import { moveToPostgres } from "./storage/postgres/moving/move.ts";
 import { openPostgresRateLimits, type RateLimits } from "./storage/postgres/rate-limits.ts";
@@ -104,7 +105,7 @@ export async function createServices(config: Config, log: Log): Promise<Services
     embedding && new Questions(observedEmbeddings(openAiEmbeddings(embedding, limits), embeddingHealth), log);
   const requests = new Requests(log, (ended) => metrics.requestEnded(ended));
   const { prices } = config;
-  // Where others share the storage, what they left running is ended when it is sure that they are dead.
+  // Where others share the database, it takes a while to know who is dead.
   const orphans = relay === null ? await endOrphans({ store, instanceId, prices }) : 0;
   if (orphans > 0) log.warn({ turns: orphans }, "turns of a dead process ended as interrupted");
   const turns = new RunningTurns({
@@ -262,11 +263,14 @@ export async function moveData(
 }
 
 /** The parts of a service by themselves, for who examines them: nothing is retried, and nothing is changed. */
-export function createParts({ models, embedding, limits, throughProxy, dataDir }: Config) {
+export function createParts({ models, embedding, limits, throughProxy, dataDir, databaseUrl }: Config) {
   return {
     models: models.map((target) => ({ target, model: openAiCompatible(target, limits, { throughProxy }) })),
     embedding: embedding && { target: embedding, model: openAiEmbeddings(embedding, limits) },
-    inspectStorage: () => inspectDatabase(dataDir),
+    inspectDirectory: () => inspectDatabase(dataDir),
+    /** Null where the data is in the data directory. */
+    inspectServer:
+      databaseUrl === null ? null : (secondsMax: number) => inspectServer(databaseUrl, secondsMax),
   };
 }
 

@@ -29,8 +29,8 @@ interface Problem {
   errors: { path: string; message: string }[];
 }
 
-const newDatabase = databasesOfFile();
 const directory = temporaryDirectory();
+const newDatabase = databasesOfFile();
 let binary: string;
 
 beforeAll(async () => {
@@ -89,6 +89,31 @@ describe("the binary", () => {
     const found = await service.get<{ conversations: { id: string }[] }>("/v1/conversations?q=reply");
     expect(found.body.conversations.map(({ id }) => id)).toEqual([conversation_id]);
     expect(await service.stop()).toBe(0);
+  });
+
+  test("keeps its data in PostgreSQL where it is told to, several at once, and writes no file", async () => {
+    const DATABASE_URL = await newDatabase();
+    const directories = [emptyDirectory(), emptyDirectory()];
+    const [one, other] = await Promise.all(
+      directories.map((cwd) =>
+        startBinary(cwd, { env: { DATABASE_URL, HOME: cwd, TMPDIR: cwd, PARLEY_DATA_DIR: "" } }),
+      ),
+    );
+    await using first = one!;
+    await using second = other!;
+    expect((await first.get("/ready")).status).toBe(200);
+    const { status, body } = await first.post<Chat>("/v1/chat", chat);
+    expect({ status, model: body.model }).toEqual({ status: 200, model: "embedded" });
+    const kept = await second.get<{ messages: { content: string }[] }>(
+      `/v1/conversations/${body.conversation_id}`,
+    );
+    expect(kept.body.messages.map(({ content }) => content)).toEqual([chat.message, body.response]);
+    const text = "A turn is one message and the reply to it.";
+    await addDocument(second, { name: "turns.md", text });
+    const asked = await first.post<Chat>("/v1/chat", chat);
+    expect(asked.body.response).toContain(`> ${text}`);
+    expect([await first.stop(), await second.stop()]).toEqual([0, 0]);
+    expect(directories.map((directory) => readdirSync(directory))).toEqual([[], []]);
   });
 
   test("answers a bad request with every fault", async () => {

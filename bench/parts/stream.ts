@@ -24,7 +24,7 @@ const streamPart = ({ name, what, reply, load, ratioMax }: Streaming): Part => (
     await bench.warmUp(passThrough, path, "model-bytes");
     const common = { ...load, method: "POST", path, reply, readEvery: 16 } as const;
     const secondsPerToken = async (load: Load, pid: number): Promise<number> =>
-      (await bench.measure({ pid, port: load.port }, load)).secondsPerAnswer / reply.tokens;
+      (await bench.measure({ pid }, load)).secondsPerAnswer / reply.tokens;
 
     const figures = await interleave({
       service: () => secondsPerToken({ ...common, port: service.port, answer: "turn-stream" }, service.pid),

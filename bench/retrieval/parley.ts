@@ -22,25 +22,50 @@ const workspace_id = "default";
 const user = { workspace_id, user_id: "asker" };
 const scope = { workspace_id, user_id: null };
 
-export const parleyOffline: System = {
-  name: "Parley, offline",
-  documents: async () => new ParleyDocuments(temporaryDirectory()),
-  messages: async () => new ParleyMessages(temporaryDirectory()),
-};
+/** A store of its own, which `close` closes and leaves nothing of. */
+export interface OpenedStore {
+  store: Store;
+  close(): Promise<void>;
+}
+
+async function openSqlite(vectors: boolean): Promise<OpenedStore> {
+  const directory = temporaryDirectory();
+  const store = await openSqliteStore(directory, { vectors });
+  return {
+    store,
+    async close() {
+      await store.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+interface Variant {
+  name: string;
+  open?: (vectors: boolean) => Promise<OpenedStore>;
+  vectors?: boolean;
+  /** Whether what a turn wouldn't take for relevant is left out. */
+  decides?: boolean;
+}
+
+export const parleyWith = ({
+  name,
+  open = openSqlite,
+  vectors = false,
+  decides = true,
+}: Variant): System => ({
+  name,
+  documents: async () => new ParleyDocuments(open, vectors, decides),
+  messages: async () => new ParleyMessages(open, vectors, decides),
+});
+
+export const parleyOffline = parleyWith({ name: "Parley, offline" });
 
 /** With the vectors of test/support/embedding-vectors.ts, which know spelling and a few synonyms: no real model's. */
-export const parleyWithTestVectors: System = {
-  name: "Parley, test vectors",
-  documents: async () => new ParleyDocuments(temporaryDirectory(), true),
-  messages: async () => new ParleyMessages(temporaryDirectory(), true),
-};
+export const parleyWithTestVectors = parleyWith({ name: "Parley, test vectors", vectors: true });
 
 /** Returns what the search finds, whether a turn would take it for relevant or not. */
-export const parleyUndeciding: System = {
-  name: "Parley, whatever it finds",
-  documents: async () => new ParleyDocuments(temporaryDirectory(), false, false),
-  messages: async () => new ParleyMessages(temporaryDirectory(), false, false),
-};
+export const parleyUndeciding = parleyWith({ name: "Parley, whatever it finds", decides: false });
 
 const testModel: EmbeddingModel = {
   name: "test-vectors",
@@ -50,18 +75,18 @@ const testModel: EmbeddingModel = {
 
 /** A store that is opened when it is needed and leaves nothing behind. */
 class Opened {
-  #store: Promise<Store> | null = null;
+  #opened: Promise<OpenedStore> | null = null;
   #questions: Promise<Questions> | null = null;
 
   constructor(
-    readonly directory: string,
-    readonly vectors = false,
-    readonly decides = true,
+    readonly open: (vectors: boolean) => Promise<OpenedStore>,
+    readonly vectors: boolean,
+    readonly decides: boolean,
   ) {}
 
-  store(): Promise<Store> {
-    this.#store ??= openSqliteStore(this.directory, { vectors: this.vectors });
-    return this.#store;
+  async store(): Promise<Store> {
+    this.#opened ??= this.open(this.vectors);
+    return (await this.#opened).store;
   }
 
   /** A question's vector, once all that is stored has one; null without vectors. */
@@ -88,8 +113,7 @@ class Opened {
   }
 
   async close(): Promise<void> {
-    await (await this.#store)?.close();
-    rmSync(this.directory, { recursive: true, force: true });
+    await (await this.#opened)?.close();
   }
 }
 
@@ -155,7 +179,7 @@ class ParleyMessages extends Opened implements MessageRetriever {
   #now = 0;
 
   async index(messages: readonly Message[]): Promise<void> {
-    this.#now = Math.max(...messages.map(({ at }) => at));
+    this.#now = Math.max(this.#now, ...messages.map(({ at }) => at));
     const conversations = Map.groupBy(messages, ({ conversation }) => conversation).values();
     await Promise.all([...conversations].map((spoken) => this.#converse(spoken)));
   }

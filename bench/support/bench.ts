@@ -3,8 +3,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { cpuSeconds } from "./accounting.ts";
 import type { Load, LoadResult } from "./load.ts";
+import { type Postgres, startPostgres } from "./postgres.ts";
 import { freePort, Processes, type Server } from "./processes.ts";
-import { burst, pathOf } from "./reply-shape.ts";
+import { burst, pathOf, type ReplyShape } from "./reply-shape.ts";
 import type { Row } from "./table.ts";
 
 export interface Options {
@@ -38,6 +39,7 @@ export interface Measure {
 export class Bench {
   private readonly processes = new Processes();
   private modelServer: Promise<Server> | null = null;
+  private readonly databases: Postgres[] = [];
   private client: ((load: Load) => Promise<LoadResult>) | null = null;
 
   constructor(readonly options: Options) {
@@ -90,17 +92,22 @@ export class Bench {
     return this.options.binary ? binaryCommand : scriptCommand;
   }
 
+  /** What the model says from now on. */
+  async shapeReplies(reply: ReplyShape): Promise<void> {
+    await fetch(await this.modelUrl(pathOf(reply)), { method: "PUT" });
+  }
+
   /** Lets the model speak in the load's shape, and puts the load on a server. */
   async load(load: Load): Promise<LoadResult> {
     this.client ??= this.processes.client();
-    await fetch(await this.modelUrl(pathOf(load.reply)), { method: "PUT" });
+    await this.shapeReplies(load.reply);
     const result = await this.client(load);
     for (const failure of result.failures) this.note(`failed: ${failure.slice(0, 500)}`);
     return result;
   }
 
   /** Lets a server's code be compiled as far as it gets in a longer life: turns of one burst are the quickest way. */
-  async warmUp({ port }: Server, path: string, answer: Load["answer"]): Promise<void> {
+  async warmUp({ port }: Pick<Server, "port">, path: string, answer: Load["answer"]): Promise<void> {
     const { failed } = await this.load({
       port,
       method: "POST",
@@ -117,14 +124,28 @@ export class Bench {
   }
 
   /** Puts a load on a server and reads what CPU time it cost. */
-  async measure(server: Server, load: Load): Promise<Measure> {
-    const before = cpuSeconds(server.pid);
+  async measure(server: Pick<Server, "pid">, load: Load): Promise<Measure> {
+    const { result, secondsPerAnswer } = await this.measureAll(
+      { server: () => cpuSeconds(server.pid) },
+      load,
+    );
+    return { result, secondsPerAnswer: secondsPerAnswer.server };
+  }
+
+  /** The same where several have a part in an answer. @param used the CPU time of each so far, in seconds */
+  async measureAll<Name extends string>(
+    used: Record<Name, () => number>,
+    load: Load,
+  ): Promise<{ result: LoadResult; secondsPerAnswer: Record<Name, number> }> {
+    const names = Object.keys(used) as Name[];
+    const before = names.map((name) => used[name]());
     const result = await this.load(load);
     await Bun.sleep(settleMs);
-    const used = cpuSeconds(server.pid) - before;
+    const after = names.map((name) => used[name]());
     if (result.failed > 0)
       throw new Error(`${result.failed} of ${result.failed + result.answered} answers failed`);
-    return { result, secondsPerAnswer: used / result.answered };
+    const perAnswer = names.map((name, index) => [name, (after[index]! - before[index]!) / result.answered]);
+    return { result, secondsPerAnswer: Object.fromEntries(perAnswer) as Record<Name, number> };
   }
 
   /** Says on stderr how far the run is. */
@@ -136,11 +157,19 @@ export class Bench {
     await Promise.all(servers.map((server) => this.processes.stop(server)));
   }
 
+  /** A PostgreSQL of its own, as it is by itself but for the connections it takes; stopped when the part is over. */
+  async postgres(): Promise<Postgres> {
+    const postgres = await startPostgres();
+    this.databases.push(postgres);
+    return postgres;
+  }
+
   /** Ends what a part left running. */
   async stopAll(): Promise<void> {
     this.modelServer = null;
     this.client = null;
     await this.processes.stopAll();
+    for (const database of this.databases.splice(0)) await database.stop();
   }
 
   killAll(): void {

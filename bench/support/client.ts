@@ -61,9 +61,10 @@ class Run {
   }
 
   private connect(index: number): void {
+    const ports = this.load.ports ?? [this.load.port];
     Bun.connect<Client>({
       hostname: "127.0.0.1",
-      port: this.load.port,
+      port: ports[index % ports.length]!,
       data: {
         request: requestOf(this.load, index),
         requestsLeft: this.load.requestsPerClient,

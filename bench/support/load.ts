@@ -6,6 +6,8 @@ export type Answer = "turn-stream" | "turn-json" | "model-bytes" | "json";
 
 export interface Load {
   port: number;
+  /** Several servers, among which the clients take turns, in place of the one at `port`. */
+  ports?: readonly number[];
   method: "GET" | "POST";
   /** The request's target. */
   path: string;

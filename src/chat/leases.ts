@@ -1,9 +1,7 @@
 /**
  * What lets many instances share a database: each keeps the turns that it runs by a lease, and ends those whose lease has
- * run out. From the death of an instance to the end of its turns it takes the lease and a look.
- *
- * Leases run out also while nobody can renew them, because the database is away. So an instance ends turns of others only
- * when it has reached the database for a whole lease itself: until then all who live had the time to renew theirs.
+ * run out. From the death of an instance to the end of its turns it takes the lease and a look. Where the database was
+ * away, so that nobody could renew, all leases may have run out: then everyone gets time to renew before any turn is ended.
  */
 import type { Log } from "../log.ts";
 import type { Relay } from "../storage/relay.ts";
@@ -13,8 +11,10 @@ export const leaseSeconds = 10;
 /** Must stay well below the lease, so that a slow database or two don't lose it. */
 const renewalMs = 3_000;
 const lookMs = 1_000;
-/** Who hasn't looked for so long may have missed that the database was away. Must stay well below the lease. */
-const unlookedMsMax = 4_000;
+/** Looks that lie further apart, because the database or this process was away, tell nothing of who is alive. */
+const gapMsMax = 3_000;
+/** So long looks must have gone well, without a gap. Must stay well above the renewal, so that who lives has renewed by then. */
+const steadyMsMin = 6_000;
 /** So long the end of an instance waits for the database: its leases run out anyway. */
 const farewellMsMax = 2_000;
 
@@ -36,11 +36,11 @@ export class Leases {
   /** Whether others may have ended turns that run here. */
   #mayHaveLost = false;
   #looking: Promise<void> | null = null;
-  /** Whether the last look failed: an outage is told once. */
+  /** When a look last went well, and since when they did without a gap, by `performance.now()`. */
+  #lookedMs = Number.NEGATIVE_INFINITY;
+  #steadySinceMs = 0;
+  /** An outage is told once. */
   #failed = false;
-  /** Since when the database has been there, as far as this instance knows, by `performance.now()`. */
-  #reachedSinceMs = performance.now();
-  #reachedMs = performance.now();
 
   constructor(
     readonly services: LeaseServices,
@@ -89,16 +89,16 @@ export class Leases {
 
   async #look(): Promise<void> {
     const { store, instanceId, log } = this.services;
-    const startedMs = performance.now();
-    if (startedMs - this.#reachedMs > unlookedMsMax) this.#reachedSinceMs = startedMs;
+    const nowMs = performance.now();
+    if (nowMs - this.#lookedMs > gapMsMax) this.#steadySinceMs = nowMs;
     try {
-      const orphans = await store.orphans(instanceId);
-      this.#reachedMs = performance.now();
-      if (this.#failed) this.#reachedSinceMs = startedMs;
+      if (nowMs - this.#steadySinceMs < steadyMsMin) await store.orphans(instanceId);
+      else {
+        const turns = await endOrphans(this.services);
+        if (turns > 0) log.warn({ turns }, "turns of a dead instance ended as interrupted");
+      }
+      this.#lookedMs = performance.now();
       this.#failed = false;
-      if (orphans.length === 0 || startedMs - this.#reachedSinceMs < leaseSeconds * 1000) return;
-      const turns = await endOrphans(this.services);
-      if (turns > 0) log.warn({ turns }, "turns of a dead instance ended as interrupted");
     } catch (error) {
       if (!this.#failed) log.error({ err: error }, "turns of dead instances not looked for");
       this.#failed = true;

@@ -40,6 +40,8 @@ export class RemoteTurns {
   #telling = false;
   #reading = false;
   #ticks = 0;
+  /** Whether the database didn't answer the last time: an outage is told once. */
+  #failed = false;
   readonly #ticker: Timer;
 
   constructor(
@@ -197,10 +199,11 @@ export class RemoteTurns {
         const running = new Set(
           await this.relay.sendToOwners(told.map(([remote, kind]) => question(remote, kind))),
         );
+        this.#failed = false;
         for (const [remote] of told)
           if (remote.awake && !running.has(remote.turn.id)) this.#read(remote, null);
       } catch (error) {
-        this.log.warn({ turns: told.length, err: error }, "turns of other instances not asked for");
+        this.#fail(error);
       }
     }
     this.#telling = false;
@@ -221,17 +224,24 @@ export class RemoteTurns {
       this.#toRead.clear();
       const held: HeldTurn[] = [...read].map(([turn_id, { bytes }]) => ({ turn_id, bytes }));
       try {
-        for (const { turn_id, turn } of await this.relay.news(held)) {
+        const news = await this.relay.news(held);
+        this.#failed = false;
+        for (const { turn_id, turn } of news) {
           const { remote, bytes } = read.get(turn_id)!;
           this.#learn(remote, turn ?? deleted(remote));
           // It was told to read, and goes on from there.
           if (bytes === -1 && remote.awake) this.#ask(remote);
         }
       } catch (error) {
-        this.log.warn({ turns: held.length, err: error }, "turns of other instances not looked for");
+        this.#fail(error);
       }
     }
     this.#reading = false;
+  }
+
+  #fail(err: unknown): void {
+    if (!this.#failed) this.log.warn({ turns: this.#turns.size, err }, "turns of other instances not heard");
+    this.#failed = true;
   }
 }
 

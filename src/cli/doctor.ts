@@ -6,8 +6,9 @@ import { createParts } from "../services.ts";
 import { usageError } from "./command.ts";
 import { examineClockBy } from "./doctor/clock.ts";
 import { type Finding, ok, skipped } from "./doctor/finding.ts";
-import { examineConfiguration, examineMachine } from "./doctor/machine.ts";
+import { examineConfiguration, examineDataDirectory, examineProcess } from "./doctor/machine.ts";
 import { examineEmbedding, examineModel } from "./doctor/models.ts";
+import { examineServer } from "./doctor/postgres.ts";
 import { examineService } from "./doctor/service.ts";
 import { toUrl } from "./service-client.ts";
 import { visibleLine } from "./terminal.ts";
@@ -15,7 +16,9 @@ import { visibleLine } from "./terminal.ts";
 export const help = `parley doctor [--url URL] [--timeout SECONDS] [--json]
 
 Examines what a service needs: its configuration, data directory, file system, disk space, database, open files, the
-models (each is asked for a few tokens) and the clock. It changes nothing, and may run beside a service.
+models (each is asked for a few tokens) and the clock. With DATABASE_URL it examines PostgreSQL instead of the data
+directory: whether it is reached, its version, rights, encoding, connections, notifications and clock. It changes
+nothing, and may run beside a service.
   --url URL           examines that service too, through whatever stands before it: TLS, its readiness, access with the
                       first of PARLEY_API_KEYS, and whether a stream arrives unbuffered, unchanged and uncut. For that
                       it starts turns of the user parley-doctor, stops them, and deletes their conversations.
@@ -61,8 +64,12 @@ export async function run(args: string[]): Promise<void> {
 }
 
 async function examine(config: Config, secondsMax: number): Promise<Finding[]> {
-  const { models, embedding, inspectStorage } = createParts(config);
-  const findings = examineMachine(config, inspectStorage);
+  const { models, embedding, inspectDirectory, inspectServer } = createParts(config);
+  const findings =
+    inspectServer === null
+      ? examineDataDirectory(config, inspectDirectory)
+      : examineServer(config, await inspectServer(secondsMax));
+  findings.push(...examineProcess(config));
   if (models.length === 0) findings.push(ok("model", "embedded: no language model is configured"));
   for (const { target, model } of models) {
     findings.push(await examineModel(model, describeTarget(target), secondsMax));

@@ -4,7 +4,7 @@ import { prefixOf } from "../auth/key-text.ts";
 import { faultsOfWish, type KeyWish, makeKey } from "../auth/keys.ts";
 import { defaultWorkspace } from "../auth/principal.ts";
 import { isWorkspace, workspaceFault } from "../auth/workspace.ts";
-import { databaseUrlOf, dataDirOf } from "../config.ts";
+import { dataDirOf, loadConfig } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { KeyRecord, Role } from "../storage/key-store.ts";
 import { StorageUnusableError } from "../storage/unusable.ts";
@@ -102,7 +102,8 @@ function toSeconds(lifetime: string): number {
 /** Loaded when it is needed: what is wrong with a command is told at once. */
 async function openKeys() {
   const { openKeyStore } = await import("../services.ts");
-  return await openKeyStore(dataDirOf(), databaseUrlOf());
+  const { dataDir, databaseUrl } = loadConfig();
+  return await openKeyStore(dataDir, databaseUrl);
 }
 
 async function create(wish: KeyWish): Promise<void> {

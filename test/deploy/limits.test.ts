@@ -1,19 +1,34 @@
 /** The limits of the deployments fit the service's own. */
 import { describe, expect, test } from "bun:test";
 import { loadConfig } from "../../src/config.ts";
-import { readCompose, readDeployment, readKubernetes, seconds, settingIn } from "../support/deployments.ts";
+import {
+  readCompose,
+  readDeployment,
+  readKubernetes,
+  readManyCompose,
+  readManyKubernetes,
+  seconds,
+  settingIn,
+} from "../support/deployments.ts";
 
 const { limits } = loadConfig({});
 /** To close connections and the store, and for a starved process. */
 const closingSeconds = 5;
 /** That `parley health` and `/ready` take at most. */
 const probeSeconds = 5;
+/** That an instance has to PostgreSQL beside those of PARLEY_DATABASE_CONNECTIONS_MAX, as the README says. */
+const connectionsBeside = 3;
 const MiB = 2 ** 20;
 
 const unit = await readDeployment("parley.service");
-const nginx = await readDeployment("nginx.conf");
-const compose = (await readCompose()).services.parley;
-const { pod, container } = await readKubernetes();
+const composes = [
+  ["compose.yaml", (await readCompose()).services.parley],
+  ["compose.postgres.yaml", (await readManyCompose()).services.parley],
+] as const;
+const clusters = [
+  ["kubernetes.yaml", await readKubernetes()],
+  ["kubernetes.postgres.yaml", await readManyKubernetes()],
+] as const;
 const dockerfile = await Bun.file(new URL("../../Dockerfile", import.meta.url).pathname).text();
 
 describe("running replies may end before the process is killed", () => {
@@ -23,16 +38,20 @@ describe("running replies may end before the process is killed", () => {
     expect(seconds(settingIn(unit, "TimeoutStopSec"))).toBeGreaterThanOrEqual(enough);
   });
 
-  test("by Compose", () => {
+  test.each(composes)("by Compose: %s", (_, compose) => {
     expect(seconds(compose.stop_grace_period)).toBeGreaterThanOrEqual(enough);
   });
 
-  test("by Kubernetes, after the time in which proxies learn that it goes", () => {
-    const [sleep, pause] = container.lifecycle!.preStop!.exec!.command!;
-    expect(sleep).toBe("sleep");
-    expect(seconds(pause!)).toBeGreaterThan(0);
-    expect(pod.terminationGracePeriodSeconds! - seconds(pause!)).toBeGreaterThanOrEqual(enough);
-  });
+  test.each(clusters)(
+    "by Kubernetes, after the time in which proxies learn that it goes: %s",
+    (_, cluster) => {
+      const { pod, container } = cluster;
+      const [sleep, pause] = container.lifecycle!.preStop!.exec!.command!;
+      expect(sleep).toBe("sleep");
+      expect(seconds(pause!)).toBeGreaterThan(0);
+      expect(pod.terminationGracePeriodSeconds! - seconds(pause!)).toBeGreaterThanOrEqual(enough);
+    },
+  );
 });
 
 describe("open files suffice for the turns and requests that are taken", () => {
@@ -42,7 +61,7 @@ describe("open files suffice for the turns and requests that are taken", () => {
     expect(Number(settingIn(unit, "LimitNOFILE"))).toBeGreaterThanOrEqual(enough);
   });
 
-  test("under Compose", () => {
+  test.each(composes)("under Compose: %s", (_, compose) => {
     expect(compose.ulimits.nofile).toBeGreaterThanOrEqual(enough);
   });
 });
@@ -53,17 +72,24 @@ describe("probes wait longer than their answer may take", () => {
     expect(Number(timeout)).toBeGreaterThan(probeSeconds);
   });
 
-  test("Kubernetes'", () => {
+  test.each(clusters)("Kubernetes': %s", (_, { container }) => {
     expect(container.readinessProbe!.timeoutSeconds!).toBeGreaterThan(probeSeconds);
   });
 });
 
-test("Kubernetes gives the documents that are read at once their memory, and the service some", () => {
-  const [, gibibytes] = /^(\d+)Gi$/.exec(String(container.resources!.limits!.memory))!;
-  expect(Number(gibibytes) * 1024).toBeGreaterThanOrEqual(2 * limits.documentMemoryMibMax + 512);
-});
+test.each(clusters)(
+  "%s gives the documents that are read at once their memory, and the service some",
+  (_, cluster) => {
+    const { container } = cluster;
+    const [, gibibytes] = /^(\d+)Gi$/.exec(String(container.resources!.limits!.memory))!;
+    expect(Number(gibibytes) * 1024).toBeGreaterThanOrEqual(2 * limits.documentMemoryMibMax + 512);
+  },
+);
 
-describe("nginx", () => {
+describe.each([
+  ["nginx.conf", await readDeployment("nginx.conf")],
+  ["nginx.instances.conf", await readDeployment("nginx.instances.conf")],
+])("%s", (_, nginx) => {
   test("waits longer than a turn may take, in which POST /v1/chat is silent", () => {
     expect(seconds(settingIn(nginx, "proxy_read_timeout"))).toBeGreaterThan(limits.turnSecondsMax);
   });
@@ -74,4 +100,11 @@ describe("nginx", () => {
     const [, mebibytes] = /^(\d+)m$/.exec(settingIn(nginx, "client_max_body_size"))!;
     expect(Number(mebibytes) * MiB).toBeGreaterThan(limits.documentBytesMax);
   });
+});
+
+test("PostgreSQL under Compose takes the connections of all instances, and of one more that takes a place", async () => {
+  const { services } = await readManyCompose();
+  const [, max] = /^-c max_connections=(\d+)$/.exec(String(services.postgres.command))!;
+  const each = limits.databaseConnectionsMax + connectionsBeside;
+  expect(Number(max)).toBeGreaterThanOrEqual((services.parley.scale + 1) * each);
 });

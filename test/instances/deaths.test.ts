@@ -172,33 +172,29 @@ describe.concurrent("an instance", () => {
     await untilEnded(two, since.id);
     expect(await turnOf(two, since.id)).toMatchObject({ status: "completed", response: "since" });
   });
+});
 
-  test("that is shut down ends what it runs, and watchers elsewhere are told", async () => {
-    await using fleet = await openFleet();
-    const { one, two, model, database } = fleet;
-    const { turn } = await holdTurn(one, model, "half");
-    const view = await followUntil(two, turn.id, "half");
-    one.signal("SIGTERM");
-    await view.whole;
-    expect(view.done).toMatchObject({ status: "interrupted", error: { code: "shutting_down" }, length: 4 });
-    expect(await one.exited()).toBe(0);
-    // Nobody waits for its lease to run out.
-    const leases = await database`select from instances
-      where id = (select instance_id from turns where id = ${turn.id})`;
-    expect(leases.length).toBe(0);
-  });
-
-  test("that is shut down lets turns of others run, and who watched them there goes on elsewhere", async () => {
-    await using fleet = await openFleet();
-    const { one, two, three, model } = fleet;
-    const { turn, held } = await holdTurn(two, model, "half");
-    const view = await followUntil(one, turn.id, "half");
-    one.signal("SIGTERM");
-    await view.whole.catch(() => {});
-    expect(view.done).toBeNull();
-    held.send(" and half");
-    held.finish();
-    const rest = await readTranscript(await resume(three, turn.id, view.text.length));
-    expect([rest.text, rest.done.status]).toEqual([" and half", "completed"]);
-  });
+test("an instance that is shut down ends what it runs, and who watched other turns there goes on elsewhere", async () => {
+  await using fleet = await openFleet();
+  const { one, two, three, model, database } = fleet;
+  const { turn } = await holdTurn(one, model, "half");
+  const { turn: other, held } = await holdTurn(two, model, "other half");
+  const there = await followUntil(two, turn.id, "half");
+  const here = await followUntil(one, other.id, "other half");
+  const cut = here.whole.catch(() => {});
+  one.signal("SIGTERM");
+  await there.whole;
+  expect(there.text).toBe("half");
+  expect(there.done).toMatchObject({ status: "interrupted", error: { code: "shutting_down" }, length: 4 });
+  expect(await one.exited()).toBe(0);
+  // Nobody waits for its lease to run out.
+  const leases = await database`select from instances
+    where id = (select instance_id from turns where id = ${turn.id})`;
+  expect(leases.length).toBe(0);
+  await cut;
+  expect(here.done).toBeNull();
+  held.send(" and more");
+  held.finish();
+  const rest = await readTranscript(await resume(three, other.id, here.text.length));
+  expect([rest.text, rest.done.status]).toEqual([" and more", "completed"]);
 });

@@ -20,7 +20,7 @@ import { peakMemoryOf, skipsWithoutProc } from "../support/processes.ts";
 import { temporaryDirectory } from "../support/service.ts";
 import { seededRandom } from "../support/turns.ts";
 
-setDefaultTimeout(120_000);
+setDefaultTimeout(240_000);
 
 const kills = Number(process.env.PARLEY_TEST_MIGRATE_KILLS ?? 6);
 const messages = Number(process.env.PARLEY_TEST_MIGRATE_MESSAGES ?? 20_000);

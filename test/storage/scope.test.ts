@@ -1,7 +1,14 @@
 /** What words in the indexes begin with: no word of one scope is one of another. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
+import { openPostgresStore } from "../../src/storage/postgres/store.ts";
 import { scopeCode, withCode } from "../../src/storage/sqlite/scope.ts";
+import { databasesOfFile } from "../support/postgres.ts";
+import { testMsMax } from "../support/service.ts";
+
+setDefaultTimeout(testMsMax);
+
+const newDatabase = databasesOfFile();
 
 test("words of two scopes are never the same, whatever digits they begin with", () => {
   // The same digits, divided in two ways into a scope's number and a word.
@@ -30,4 +37,20 @@ test("also where one scope's number is the beginning of another's, and words are
 test("each word has the code, and no words stay none", () => {
   expect(withCode(scopeCode(12), "red apple")).toBe("212red 212apple");
   expect(withCode(scopeCode(12), "")).toBe("");
+});
+
+test("PostgreSQL makes the same of them", async () => {
+  const url = await newDatabase();
+  await (await openPostgresStore(url)).close();
+  await using sql = new Bun.SQL(url, { max: 1 });
+  const numbers = [1, 9, 10, 99, 100, 123_456_789, 1_000_000_000_000];
+  for (const words of ["", "red", "1x 11x red apple"]) {
+    const rows = await sql.unsafe<{ coded: string[] }[]>(
+      "select with_code(scope_code(n), $1) as coded from unnest($2::bigint[]) with ordinality u (n, place) order by place",
+      [words, numbers],
+    );
+    expect(rows.map(({ coded }) => coded.join(" "))).toEqual(
+      numbers.map((n) => withCode(scopeCode(n), words)),
+    );
+  }
 });

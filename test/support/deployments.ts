@@ -1,6 +1,7 @@
 /** What `deploy/` says, read from its files. */
 import type { Deployment } from "kubernetes-types/apps/v1";
 import type { PersistentVolumeClaim, Service } from "kubernetes-types/core/v1";
+import type { PodDisruptionBudget } from "kubernetes-types/policy/v1";
 
 const directory = new URL("../../deploy/", import.meta.url).pathname;
 
@@ -24,6 +25,19 @@ export async function readCompose() {
   };
 }
 
+/** Of compose.postgres.yaml. */
+export async function readManyCompose() {
+  return Bun.YAML.parse(await readDeployment("compose.postgres.yaml")) as {
+    services: Record<"nginx" | "postgres", Record<string, unknown>> & {
+      parley: Pick<ComposeService, "stop_grace_period" | "ulimits"> & {
+        scale: number;
+        [key: string]: unknown;
+      };
+    };
+    volumes: Record<string, unknown>;
+  };
+}
+
 /** The resources of kubernetes.yaml, by their kind. */
 export async function readKubernetes() {
   const [claim, deployment, service, ...others] = Bun.YAML.parse(await readDeployment("kubernetes.yaml")) as [
@@ -34,6 +48,16 @@ export async function readKubernetes() {
   if (others.length > 0) throw new Error("kubernetes.yaml has more resources than are known here");
   const pod = deployment.spec!.template.spec!;
   return { claim, deployment, service, pod, container: pod.containers[0]! };
+}
+
+/** Those of kubernetes.postgres.yaml. */
+export async function readManyKubernetes() {
+  const [deployment, disruptions, service, ...others] = Bun.YAML.parse(
+    await readDeployment("kubernetes.postgres.yaml"),
+  ) as [Deployment, PodDisruptionBudget, Service];
+  if (others.length > 0) throw new Error("kubernetes.postgres.yaml has more resources than are known here");
+  const pod = deployment.spec!.template.spec!;
+  return { deployment, disruptions, service, pod, container: pod.containers[0]! };
 }
 
 /** Seconds of `30s`, `30` or `30s;`. */

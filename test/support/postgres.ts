@@ -124,7 +124,7 @@ async function databaseOf(server: string): Promise<string> {
   return url.href;
 }
 
-const freePort = (): Promise<number> =>
+export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const server = createServer().once("error", reject);
     server.listen(0, "127.0.0.1", () => {

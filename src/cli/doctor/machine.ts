@@ -1,4 +1,4 @@
-/** What of this machine a service needs: its configuration, its data directory, room, and open files. */
+/** What of this machine a service needs: its configuration, its data directory with SQLite, room, and open files. */
 import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import {
@@ -28,7 +28,8 @@ export function examineConfiguration(): { config: Config | null; finding: Findin
   }
 }
 
-export function examineMachine(config: Config, inspect: () => StorageInspection): Finding[] {
+/** Where the data is in SQLite. */
+export function examineDataDirectory(config: Config, inspect: () => StorageInspection): Finding[] {
   const { dataDir } = config;
   const directory = examineDirectory(dataDir);
   const findings = [directory];
@@ -41,11 +42,18 @@ export function examineMachine(config: Config, inspect: () => StorageInspection)
       examineFileSystem(place, magicOf(place)),
       examineRoom(place),
       ...examineDatabase(dataDir, inspection),
-      examineKeys(config, inspection),
+      inspection.faults.length > 0
+        ? skipped("keys", "the database can't be read")
+        : examineKeys(config, inspection.hasKeys),
     );
   }
-  return [...findings, examineDescriptors(config), examineFetchLimit(config)];
+  return findings;
 }
+
+export const examineProcess = (config: Config): Finding[] => [
+  examineDescriptors(config),
+  examineFetchLimit(config),
+];
 
 function examineDirectory(dataDir: string): Finding {
   const name = "data directory";
@@ -162,9 +170,9 @@ function examineDatabase(dataDir: string, { version, newest, inUse, faults }: St
   return [held, ok(name, `it is whole (quick_check), of version ${version}${upgraded}`)];
 }
 
-function examineKeys({ host, apiKeys, jwt }: Config, { hasKeys, faults }: StorageInspection): Finding {
+/** @param hasKeys whether there are any in the database */
+export function examineKeys({ host, apiKeys, jwt }: Config, hasKeys: boolean): Finding {
   const name = "keys";
-  if (faults.length > 0) return skipped(name, "the database can't be read");
   const known = [
     ...(apiKeys.length > 0 ? [`${apiKeys.length} in PARLEY_API_KEYS`] : []),
     ...(hasKeys ? ["some in the database"] : []),

@@ -6,7 +6,7 @@ import type { Quota, RateLimiter, Taken } from "../../limits/rate-limiter.ts";
 import { Database } from "./database.ts";
 
 /** So long a request waits to be counted. */
-const defaultWaitMsMax = 500;
+const defaultWaitMsMax = 1_000;
 /** So long the database isn't asked again where it gave no answer. */
 const pauseMs = 1_000;
 const connectionsMax = 2;

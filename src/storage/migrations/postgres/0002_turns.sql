@@ -147,9 +147,11 @@ begin
       select concat_ws(chr(1), 'slot', slot ->> 'name') from jsonb_array_elements(s.slots) slot) n (name)
     order by 1) locks;
   -- Before the counters, also where it is a single one: what ends turns locks them in this order.
-  perform from conversations c join unnest(all_starts) s
-    on c.id = s.conversation_id and c.workspace_id = s.workspace_id and c.user_id = s.user_id
-    order by c.n for update of c;
+  if exists (select from unnest(all_starts) s where s.conversation_id is not null) then
+    perform from conversations c join unnest(all_starts) s
+      on c.id = s.conversation_id and c.workspace_id = s.workspace_id and c.user_id = s.user_id
+      order by c.n for update of c;
+  end if;
   -- Rows that are there are locked, though nothing is changed.
   insert into budget_counters as c
     select distinct counter, period, 0, 0, 0, 0

@@ -75,7 +75,7 @@ begin
     declare
       rows_max constant integer := 400;
       -- So many are looked at at once.
-      few constant integer := 3000;
+      few constant integer := 1500;
       level integer;
       looked_at bigint;
       found_rows bigint[];
@@ -126,7 +126,7 @@ begin
       scope_total := estimated(found_rows, rows_max, last_n);
       result := (null, scope_total, '{}', '{}', '{}');
       for at in 1 .. cardinality(words) loop
-        matching[at] := any_of(array(select code || word from unnest(codes) code, unnest(array[words[at], stems[at]]) word));
+        matching[at] := any_of(array(select distinct code || word from unnest(codes) code, unnest(array[words[at], stems[at]]) word));
         found_rows := newest_in_<index>(matching[at] || also, codes, last_n, scope_total, hidden);
         result.holding[at] := estimated(found_rows, rows_max, last_n);
         result.held_rows := result.held_rows || found_rows;
@@ -202,8 +202,12 @@ language sql immutable as $$
     else rows_max::float8 * last_n / (last_n - newest[rows_max] + 1) end;
 $$;
 
--- The terms of each row that lie in lists of candidates, as bits.
+-- The terms that some rows hold, as far as they lie in the lists of candidates, as bits.
 create function held_by(of_rows bigint[], found candidates) returns table (n bigint, bits integer)
-language sql stable as $$
-  select h.n, bit_or(h.bit) from unnest(found.held_rows, found.held_bits) h (n, bit) where h.n = any(of_rows) group by h.n;
+language plpgsql stable as $$
+begin
+  return query
+  select h.n, bit_or(h.bit) from unnest(found.held_rows, found.held_bits) h (n, bit) join unnest(of_rows) r on r = h.n
+  group by h.n;
+end;
 $$;

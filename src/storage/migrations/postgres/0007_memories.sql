@@ -12,9 +12,10 @@ declare
   window_from integer;
   shown_from integer;
 begin
-  select c.n, c.summary, c.summary_tokens, c.summary_through_seq into conversation from conversations c
-    where c.id = of_conversation and c.workspace_id = of_workspace and c.user_id = of_user and not c.deleted;
-  if not found then return null; end if;
+  -- By its id alone: a plan that was made while the table was new might go through all that the workspace has.
+  select c.n, c.workspace_id, c.user_id, c.summary, c.summary_tokens, c.summary_through_seq into conversation
+    from conversations c where c.id = of_conversation and not c.deleted;
+  if not found or conversation.workspace_id <> of_workspace or conversation.user_id <> of_user then return null; end if;
   for message in select m.seq, m.tokens from messages m
     where m.conversation_n = conversation.n and m.seq > conversation.summary_through_seq and m.seq < before_seq
     order by m.seq desc

@@ -50,11 +50,14 @@ begin
   end if;
   if vector is not null then nearby := near_passages(scopes, collections, filter, vector); end if;
 
-  with shown as materialized (
+  with chosen as materialized (
+      select p.* from passages p
+      where p.n = any(looked_for.rows || nearby.rows[: (question ->> 'near_max')::integer])),
+    shown as materialized (
       select p.n, p.revision_n, p.seq, d.id as document_id, d.name, p.heading, p.text, p.start, p."end", p.tokens
-      from passages p join document_revisions r on r.n = p.revision_n
+      from chosen p join document_revisions r on r.n = p.revision_n
         join documents d on d.n = r.document_n and d.revision_n = r.n
-      where p.n = any(looked_for.rows || nearby.rows[: (question ->> 'near_max')::integer]) and d.scope_n = any(scopes)),
+      where d.scope_n = any(scopes)),
     around as materialized (
       select s.n as of_n, p.n, p.seq < s.seq as before from shown s
         join passages p on p.revision_n = s.revision_n and p.seq in (s.seq - 1, s.seq + 1)),

@@ -141,8 +141,8 @@ async function refuseFilled(queries: Queries, { tables }: MoveSource): Promise<v
 }
 
 /** How far the move is. @throws StorageUnusableError where it isn't one any more */
-export async function progressOf(database: Database): Promise<Progress> {
-  const begun = await begunIn(database);
+export async function progressOf(queries: Queries): Promise<Progress> {
+  const begun = await begunIn(queries);
   if (begun === null) throw new StorageUnusableError("another run has finished or removed this migration");
   return { table: begun.table, position: begun.position };
 }
@@ -236,6 +236,8 @@ export async function finish(database: Database, source: MoveSource): Promise<vo
   await database.rows("analyze");
   await database.transaction(async (queries) => {
     await queries.rows("set local synchronous_commit = on");
+    await queries.rows("select pg_advisory_xact_lock($lock::bigint)", { lock: migrationLock });
+    await progressOf(queries);
     await makeSearchIndexes(queries);
     const identities = await queries.rows<{ name: string }>(
       `select c.relname as name from pg_attribute a join pg_class c on c.oid = a.attrelid
