@@ -31,7 +31,7 @@ const options: ClientOptions = {
   breaks: 0.25,
   repeats: 0.15,
   keyless: 0.05,
-  silenceMs: [1_000, 4_000],
+  silenceMs: [1_500, 5_000],
 };
 
 let model: TellingModel;
