@@ -145,10 +145,6 @@ export const isLoopback = (host: string): boolean => loopbackHost.test(host);
 export const dataDirOf = (env: Environment = process.env): string =>
   resolve(env.PARLEY_DATA_DIR?.trim() || "./data");
 
-/** Where the data is, or is to be, in PostgreSQL; null where nothing says so. */
-export const databaseUrlOf = (env: Environment = process.env): string | null =>
-  env.DATABASE_URL?.trim() || null;
-
 /** Reads the process's environment. @throws ConfigError with every fault */
 export function loadConfig(env: Environment = process.env): Config {
   const faults: string[] = [];
