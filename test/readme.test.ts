@@ -4,11 +4,15 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../package.json";
 import { Exposition } from "./support/exposition.ts";
+import { startInstances } from "./support/instances.ts";
 import { programPath, skipsWithout } from "./support/needs.ts";
+import { databasesOfFile } from "./support/postgres.ts";
 import { runParley, type Service, startService, temporaryDirectory } from "./support/service.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 const readme = await Bun.file(join(root, "README.md")).text();
+
+const newDatabase = databasesOfFile();
 
 const section = (title: string): string =>
   readme.split(/^## /m).find((text) => text.startsWith(`${title}\n`)) ?? "";
@@ -109,6 +113,16 @@ describe("the README", () => {
     expect(await printedBy(examples, service)).toEqual(examples.map(({ output }) => output));
   });
 
+  test.skipIf(skipsShell())("shows a turn that three instances share", async () => {
+    await using instances = await startInstances(3, await newDatabase());
+    const [example, ...others] = examplesIn(section("Many instances"));
+    expect(others).toEqual([]);
+    const [, second, third] = instances.all.map(({ url }) => new URL(url).host);
+    expect(example!.script).toContain("localhost:8000");
+    const script = example!.script.replace("localhost:8001", second!).replace("localhost:8002", third!);
+    expect(await printedBy([{ ...example!, script }], instances.all[0]!)).toEqual([example!.output]);
+  });
+
   test("lists every variable with its default", async () => {
     const rows = new Map(
       [...section("Configuration").matchAll(/^\| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|/gm)].map(
@@ -122,8 +136,7 @@ describe("the README", () => {
     const defaults = stdout
       .trim()
       .split("\n")
-      .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)] as const)
-      .filter(([name]) => name !== "DATABASE_URL");
+      .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)] as const);
     for (const [name, value] of defaults) {
       const shown = rows.get(name);
       const own = value === "(unset)" || name === "OPENAI_API_KEY" ? "" : value;

@@ -263,7 +263,7 @@ test("that there is no room for its connections", async () => {
       const found = await examine(own);
       expect(findingOf(found, "connections").status).toBe("warning");
       expect(findingOf(found, "connections").detail).toMatch(
-        /^it takes 20, of which \d+ are taken; an instance may have 12: that is one instance/,
+        /^it takes 20, of which \d+ are taken; an instance may have 15: that is one instance/,
       );
       const fewer = { PARLEY_DATABASE_CONNECTIONS_MAX: "5" };
       expect(findingOf(await examine(own, fewer), "connections").detail).toEndWith(": room for 2 in all");

@@ -17,6 +17,7 @@ import { type Container, makeDebian, run, skipsDebian, startContainer } from "..
 import { readKubernetes } from "../support/deployments.ts";
 import { buildImage, type Image } from "../support/dockerfile.ts";
 import { programPath } from "../support/needs.ts";
+import { PostgresServer } from "../support/postgres.ts";
 import { shellBlocks } from "../support/readme.ts";
 import { temporaryDirectory, until } from "../support/service.ts";
 
@@ -62,6 +63,40 @@ const volumes = {
   Kubernetes: { owner: 0, mode: 0o2770 },
 };
 
+/** A PostgreSQL that is reached from within a container, at 127.0.0.1:5432 there. */
+async function databaseWithin() {
+  const sockets = temporaryDirectory();
+  // It runs as a user of its own.
+  chmodSync(sockets, 0o777);
+  const server = await PostgresServer.start("-c", `unix_socket_directories=${sockets}`);
+  const socket = join(sockets, `.s.PGSQL.${server.port}`);
+  const pipe = `
+    const { connect, createServer } = require("node:net");
+    createServer((client) => {
+      const database = connect(${JSON.stringify(socket)});
+      for (const [one, other] of [[client, database], [database, client]]) {
+        one.pipe(other);
+        one.on("error", () => other.destroy());
+      }
+    }).listen(5432, "127.0.0.1");`;
+  return {
+    /** What it is for those within. */
+    url: Object.assign(new URL(await server.database()), { port: "5432" }).href,
+    /** Waits until it is reached. */
+    waits: "until ss --listening --numeric --tcp | grep -q 127.0.0.1:5432; do sleep 0.1; done",
+    /** Its way into the container's network, which has nothing but loopback. */
+    reach: ({ pid }: Container) =>
+      Bun.spawn(["nsenter", `--target=${pid}`, "--net", "--", process.execPath, "-e", pipe], {
+        stdout: "ignore",
+        stderr: "inherit",
+      }),
+    async [Symbol.asyncDispose]() {
+      await server[Symbol.asyncDispose]();
+      rmSync(sockets, { recursive: true, force: true });
+    },
+  };
+}
+
 /** Runs the image as compose.yaml and kubernetes.yaml say: read-only but for its volume and /tmp, unprivileged. */
 function startImage(env: string[], platform: keyof typeof volumes = "Docker"): Promise<Container> {
   const { owner, mode } = volumes[platform];
@@ -69,11 +104,16 @@ function startImage(env: string[], platform: keyof typeof volumes = "Docker"): P
   mkdirSync(volume, { recursive: true });
   chownSync(volume, owner, 10_001);
   chmodSync(volume, mode);
+  return startIn(`mount --bind "${volume}" "$1${image.volumes[0]}"`, env);
+}
+
+/** @param setUp such as a mount of what may be written, beside /tmp */
+function startIn(setUp: string, env: string[]): Promise<Container> {
   const all = [...Object.entries(image.env).map((pair) => pair.join("=")), ...env].map((pair) => `'${pair}'`);
   return startContainer({
     root: image.root,
     setUp: `
-      mount --bind "${volume}" "$1${image.volumes[0]}"
+      ${setUp}
       mount -o remount,bind,ro "$1"
       mount -t tmpfs tmpfs "$1/tmp"`,
     command: `setpriv --no-new-privs chroot --userspec=${image.user} "$1" \
@@ -174,6 +214,31 @@ describe.skipIf(skipped)("the image", () => {
     const modes = readdirSync(volume).map((name) => statSync(join(volume, name)).mode & 0o077);
     expect(modes.length).toBeGreaterThan(1);
     expect(modes.every((mode) => mode === 0)).toBe(true);
+  });
+
+  test("needs no volume where its data is in PostgreSQL: several run on a root that nobody can write to", async () => {
+    await using database = await databaseWithin();
+    const env = ["PARLEY_API_KEYS=a-key-of-this-test", `DATABASE_URL=${database.url}`];
+    await using container = await startIn(database.waits, env);
+    const pipe = database.reach(container);
+    await listening(container);
+    const answer = await chat(container, env, { user_id: "ada", message: "My dog is called Bello." });
+    expect(answer).toMatchObject({ status: "completed", model: "embedded" });
+    const written = await container.exec(["sh", "-c", "ls -A /data /tmp; touch /data/probe 2>&1 || true"]);
+    expect(written.stdout).toBe(
+      "/data:\n\n/tmp:\ntouch: cannot touch '/data/probe': Read-only file system\n",
+    );
+    container.signal(image.stopSignal as NodeJS.Signals);
+    expect(await container.exited).toBe(0);
+    pipe.kill();
+
+    await using again = await startIn(database.waits, env);
+    const other = database.reach(again);
+    await listening(again);
+    const { conversation_id } = answer;
+    const question = { user_id: "ada", message: "What is my dog called?", conversation_id };
+    expect((await chat(again, env, question)).response).toContain("Bello");
+    other.kill();
   });
 
   test("stops as Kubernetes wants it: it has what preStop runs", async () => {

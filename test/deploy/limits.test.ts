@@ -17,7 +17,7 @@ const closingSeconds = 5;
 /** That `parley health` and `/ready` take at most. */
 const probeSeconds = 5;
 /** That an instance has to PostgreSQL beside those of PARLEY_DATABASE_CONNECTIONS_MAX, as the README says. */
-const connectionsBeside = 3;
+const connectionsBeside = 5;
 const MiB = 2 ** 20;
 
 const unit = await readDeployment("parley.service");

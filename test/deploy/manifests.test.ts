@@ -208,7 +208,7 @@ describe("kubernetes.postgres.yaml", () => {
 
 describe("the README's commands that need Docker or a cluster", () => {
   test("name the files, the Secrets and the port of many instances", async () => {
-    const [compose, kubernetes] = await shellBlocks("Many instances");
+    const [, compose, kubernetes] = await shellBlocks("Many instances");
     expect(compose).toEndWith("docker compose -f deploy/compose.postgres.yaml up --build --detach\n");
     const { services } = await readManyCompose();
     const user = (services.postgres.environment as Record<string, string>).POSTGRES_USER;

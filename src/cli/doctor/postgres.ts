@@ -8,8 +8,8 @@ import { examineKeys } from "./machine.ts";
 const majorMin = 14;
 const aheadMsMax = 5_000;
 
-/** Beside those for queries, an instance has them to listen on. */
-const listeningConnections = 2;
+/** Beside those of PARLEY_DATABASE_CONNECTIONS_MAX an instance has three for other instances, and two to count requests. */
+const connectionsBeside = 5;
 
 export function examineServer(config: Config, inspection: ServerInspection): Finding[] {
   const place = placeOf(config.databaseUrl!);
@@ -118,7 +118,7 @@ function examineEncoding({ encoding }: ServerFacts): Finding {
 
 function examineConnections({ limits }: Config, { connections: { max, taken } }: ServerFacts): Finding {
   const name = "connections";
-  const each = limits.databaseConnectionsMax + listeningConnections;
+  const each = limits.databaseConnectionsMax + connectionsBeside;
   const instances = Math.floor(max / each);
   const detail = `it takes ${max}, of which ${taken} are taken; an instance may have ${each}`;
   const advice = "raise max_connections of the server, or lower PARLEY_DATABASE_CONNECTIONS_MAX";

@@ -3,6 +3,7 @@ import { AppError } from "../../errors.ts";
 
 /** SQLSTATE, where the server told one (Bun has it in `errno`). */
 export function sqlStateOf(error: unknown): string | null {
+  if (error instanceof ServerFault) return error.sqlstate;
   const state = error instanceof Error && "errno" in error ? error.errno : null;
   return typeof state === "string" && /^[0-9A-Z]{5}$/.test(state) ? state : null;
 }

@@ -27,7 +27,7 @@ export async function inspectServer(url: string, secondsMax: number): Promise<Se
   try {
     return await look(database);
   } catch (error) {
-    if (error instanceof AppError && error.code === "overloaded") {
+    if (error instanceof AppError && error.cause === "no connection could be made") {
       return { unreached: `it hasn't answered within ${secondsMax} s`, sqlState: null };
     }
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
