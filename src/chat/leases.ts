@@ -99,7 +99,8 @@ export class Leases {
     try {
       const { lapsed, to_stop } = await store.renewLeases(instanceId, leaseSeconds);
       for (const id of to_stop) this.turns.stop(id);
-      this.#mayHaveLost ||= lapsed;
+      // After a pause another renewal, which is under way too, may have found the lease lapsed and renewed it.
+      this.#mayHaveLost ||= lapsed || isSince;
       if (this.#mayHaveLost) await this.#loseEnded();
       if (!isSince) return;
       this.#paused = false;
