@@ -8,7 +8,7 @@ import type { Limits } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { ModelFailure } from "../models/model.ts";
-import type { TurnToRemember, UserScope } from "../storage/memory-store.ts";
+import { rememberEverySeconds, type TurnToRemember, type UserScope } from "../storage/memory-store.ts";
 import type { Store } from "../storage/store.ts";
 import type { Drawing, Known } from "./drawing.ts";
 import { reconcile } from "./reconcile.ts";
@@ -19,7 +19,7 @@ const waitingMax = 1_000;
  * How often the store is asked for turns that wait only there, those of instances that died among them, and whether it
  * works again where it failed.
  */
-const scanMs = 15_000;
+const scanMs = rememberEverySeconds * 1000;
 /** Before it is tried again where another instance draws memories of the same user. */
 const elsewhereMs = 500;
 /** Before the model is asked again where it failed; after the last of them nothing is remembered of the turn. */
@@ -59,6 +59,8 @@ export class Remembering {
   /** Whether turns were left to the store because there was no room. */
   #overflowed = false;
   #scanning: Promise<void> | null = null;
+  /** Turns that were remembered since the scan began that is under way: it may tell of them, too late. */
+  readonly #doneMeanwhile = new Set<string>();
   #scanner: Timer | null = null;
 
   constructor(
@@ -145,6 +147,7 @@ export class Remembering {
         if (!this.#underWay.get(keyOf(turn))?.isForgotten) this.#later({ turn, attempt }, elsewhereMs);
         return;
       }
+      if (this.#scanning !== null) this.#doneMeanwhile.add(turn_id);
       const duration_ms = Date.now() - startedMs;
       log.info({ event: "remembered", turn_id, ...drawn, duration_ms }, "memories drawn from a turn");
     } catch (error) {
@@ -198,6 +201,7 @@ export class Remembering {
   #scan(): void {
     this.#scanning ??= this.#takeFromStore().finally(() => {
       this.#scanning = null;
+      this.#doneMeanwhile.clear();
     });
   }
 
@@ -208,7 +212,7 @@ export class Remembering {
       this.#overflowed = false;
       const turns = await store.turnsToRemember(claims.instanceId, this.#options.waitingMax);
       if (turns.length === this.#options.waitingMax) this.#overflowed = true;
-      for (const turn of turns) this.add(turn);
+      for (const turn of turns) if (!this.#doneMeanwhile.has(turn.turn_id)) this.add(turn);
     } catch (error) {
       log.error({ err: error }, "turns to be remembered not read");
     }

@@ -175,6 +175,9 @@ export interface TurnToRemember extends UserScope {
   created_at: number;
 }
 
+/** How often an instance asks which turns are to be remembered: who doesn't is taken for dead. */
+export const rememberEverySeconds = 15;
+
 export interface MemoryStore {
   /** Null for a user nobody has heard of. */
   profile(user: UserScope): Promise<ProfileRecord | null>;
@@ -203,7 +206,8 @@ export interface MemoryStore {
   deleteMemory(user: UserScope, id: string): Promise<boolean>;
   /**
    * Ended turns of any user whose memories are still to be drawn and that are this instance's to draw from, oldest first:
-   * those that it ran, and those whose instance is dead, which are its own from now on.
+   * those that it ran, and those whose instance is dead, which are its own from now on. One that lives asks every
+   * `rememberEverySeconds` or more often.
    */
   turnsToRemember(instanceId: string, limit: number): Promise<TurnToRemember[]>;
 

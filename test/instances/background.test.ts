@@ -14,7 +14,7 @@ setDefaultTimeout(240_000);
 
 /** So long a claim holds, by the clock of the database; another instance looks for it as often as that. */
 const claimSeconds = 15;
-const takeOverMs = 60_000;
+const takeOverMs = 90_000;
 
 const newDatabase = databasesOfFile();
 const sections = 400;

@@ -6,6 +6,7 @@ import {
   type MemoryStore,
   type ProfileRecord,
   type PromptSources,
+  rememberEverySeconds,
   type Summary,
   type TurnToRemember,
 } from "../memory-store.ts";
@@ -18,6 +19,9 @@ import {
   toConversation,
   toMessage,
 } from "./rows.ts";
+
+/** An instance that hasn't asked for turns to be remembered for so long leaves its own to others. */
+const silentSecondsMax = 2 * rememberEverySeconds + 5;
 
 type MemoryMethod =
   | "profile"
@@ -153,20 +157,9 @@ export function createMemories(database: Database, turnDatabase: Database): Pick
 
     turnsToRemember: (instanceId, limit) =>
       database.rows<TurnToRemember>(
-        `with mine as (
-           select t.n from turns t join messages u on u.n = t.user_message_n
-             join conversations c on c.n = u.conversation_n join users owner on owner.n = c.user_n
-           where t.to_remember and owner.user_id is not null and not c.deleted and (t.instance_id = $instance_id
-             or not exists (select from instances i where i.id = t.instance_id and i.lease_until > clock_timestamp()))
-           order by t.n limit $limit::int4 for update of t skip locked),
-         taken as (
-           update turns t set instance_id = $instance_id from mine where t.n = mine.n and t.instance_id <> $instance_id)
-         select t.id as turn_id, c.workspace_id, c.user_id, u.id as user_message_id, u.content as message,
-           t.created_at::float8
-         from mine join turns t on t.n = mine.n join messages u on u.n = t.user_message_n
-           join conversations c on c.n = u.conversation_n
-         order by t.n`,
-        { instance_id: instanceId, limit },
+        `select turn_id, workspace_id, user_id, user_message_id, message, created_at::float8
+         from turns_to_remember($instance_id, $limit::int4, $seconds::float8)`,
+        { instance_id: instanceId, limit, seconds: silentSecondsMax },
       ),
 
     async promptSources({ conversation_id, before_seq, tokens_max, use_memory, ...user }) {

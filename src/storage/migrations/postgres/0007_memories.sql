@@ -122,3 +122,33 @@ begin
     select each ->> 'id' from json_array_elements(given) each) order by m.n;
 end;
 $$;
+
+-- Ended turns whose memories are still to be drawn: an instance's own, and those of instances that haven't asked for so
+-- long, which are its own from now on. One looks at a time, so that none sees as left what another has just taken. This
+-- is told by claims, because an instance that runs no turns has no lease.
+create function turns_to_remember(of_instance text, limit_to integer, seconds double precision)
+returns table (turn_id text, workspace_id text, user_id text, user_message_id text, message text, created_at bigint)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform pg_advisory_xact_lock(7370002);
+  -- What those who died have left of theirs, too.
+  delete from claims where until < clock_timestamp() - interval '1 hour';
+  insert into claims (task, holder, until)
+    values ('remembering ' || of_instance, of_instance, clock_timestamp() + make_interval(secs => seconds))
+    on conflict (task) do update set until = excluded.until;
+  return query
+    with mine as (
+      select t.n from turns t join messages u on u.n = t.user_message_n
+        join conversations c on c.n = u.conversation_n join users owner on owner.n = c.user_n
+      where t.to_remember and owner.user_id is not null and not c.deleted and (t.instance_id = of_instance
+        or not exists (select from claims k where k.task = 'remembering ' || t.instance_id and k.until > clock_timestamp()))
+      order by t.n limit limit_to),
+    taken as (
+      update turns t set instance_id = of_instance from mine where t.n = mine.n and t.instance_id <> of_instance)
+    select t.id, c.workspace_id, c.user_id, u.id, u.content, t.created_at
+    from mine join turns t on t.n = mine.n join messages u on u.n = t.user_message_n
+      join conversations c on c.n = u.conversation_n
+    order by t.n;
+end;
+$$;
