@@ -29,12 +29,18 @@ export interface LeasedTurns {
   stop(turnId: string): void;
   /** Others have ended it. */
   lose(turnId: string): void;
+  /** Shows what was withheld of the others while they might have been lost. */
+  show(): void;
 }
 
 export class Leases {
   readonly #timers: Timer[];
   /** Whether others may have ended turns that run here. */
   #mayHaveLost = false;
+  /** When this process was last known to be alive, by `performance.now()`. */
+  #beatMs = performance.now();
+  /** Whether it was paused, and hasn't renewed its leases since. */
+  #paused = false;
   #looking: Promise<void> | null = null;
   /** When a look last went well, and since when they did without a gap, by `performance.now()`. */
   #lookedMs = Number.NEGATIVE_INFINITY;
@@ -51,11 +57,18 @@ export class Leases {
     if (relay === null) return;
     this.#timers.push(
       setInterval(() => {
+        this.#beat();
         this.#looking ??= this.#look();
       }, lookMs),
     );
     // Who asked for a turn to be stopped may not have been heard.
     relay.onReconnected(() => void this.#renew());
+  }
+
+  /** Whether this process was paused, so that others may have ended what runs here; known when the leases are renewed. */
+  get mayBeLost(): boolean {
+    if (this.services.relay === null) return false;
+    return this.#paused || performance.now() - this.#beatMs > gapMsMax;
   }
 
   /** Lets go of the leases: no turn runs here any more. */
@@ -66,14 +79,31 @@ export class Leases {
     await Promise.race([dropped, Bun.sleep(farewellMsMax)]);
   }
 
+  #beat(): void {
+    const nowMs = performance.now();
+    const wasSilent = nowMs - this.#beatMs > gapMsMax;
+    this.#beatMs = nowMs;
+    if (!wasSilent) return;
+    this.#paused = true;
+    void this.#renew();
+  }
+
   async #renew(): Promise<void> {
     const { store, instanceId, log } = this.services;
-    if (this.turns.ids().length === 0) return;
+    // One that was under way during the pause says nothing of what came after.
+    const isSince = this.#paused;
+    if (this.turns.ids().length === 0) {
+      this.#paused = false;
+      return;
+    }
     try {
       const { lapsed, to_stop } = await store.renewLeases(instanceId, leaseSeconds);
       for (const id of to_stop) this.turns.stop(id);
       this.#mayHaveLost ||= lapsed;
       if (this.#mayHaveLost) await this.#loseEnded();
+      if (!isSince) return;
+      this.#paused = false;
+      this.turns.show();
     } catch (error) {
       log.error({ err: error }, "leases not renewed");
     }

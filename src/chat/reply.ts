@@ -46,6 +46,8 @@ export class Reply {
   #starts: number[] = [];
   #length = 0;
   #heldBack = "";
+  /** What was written and isn't shown; null while all is shown as it comes. */
+  #withheld: string | null = null;
   #ended: TurnRecord | null = null;
   #cited: Cited | null = null;
   #receipt: Receipt | null = null;
@@ -87,6 +89,11 @@ export class Reply {
     return this.#pieces[0] ?? "";
   }
 
+  /** All that was written, also what is withheld. */
+  get written(): string {
+    return this.#withheld === null ? this.text : this.text + this.#withheld;
+  }
+
   /** Whether somebody watches it or waits for its end. */
   get isWatched(): boolean {
     return this.#watchers.size + this.#awaitingEnd.size > 0;
@@ -118,6 +125,18 @@ export class Reply {
     return this.#push(toNormalForm(splitsPair ? joined.slice(0, -1) : joined), lengthMax);
   }
 
+  /** What is written from now on isn't shown, until `show` or the end. */
+  withhold(): void {
+    this.#withheld ??= "";
+  }
+
+  /** Shows what was withheld, and what comes from now on. */
+  show(): void {
+    const text = this.#withheld;
+    this.#withheld = null;
+    if (text) this.#grow(text);
+  }
+
   /** No more text will come: what waited for its other half becomes U+FFFD. */
   finish(lengthMax: number): void {
     this.#finishedMs ??= Date.now();
@@ -146,6 +165,7 @@ export class Reply {
   end(turn: TurnRecord): void {
     if (this.#ended === null) {
       this.#ended = turn;
+      this.#withheld = null;
       this.#cited ??= turn;
       if (turn.response.length !== this.#length) this.#replace(turn.response);
     }
@@ -186,17 +206,20 @@ export class Reply {
   }
 
   #push(text: string, lengthMax: number): boolean {
-    const room = lengthMax - this.#length;
+    const room = lengthMax - this.#length - (this.#withheld?.length ?? 0);
     const fits = text.length <= room;
     const cut = isHighSurrogate(text.charCodeAt(room - 1)) ? room - 1 : room;
     const piece = fits ? text : text.slice(0, Math.max(0, cut));
-    if (piece !== "") {
-      this.#pieces.push(piece);
-      this.#starts.push(this.#length);
-      this.#length += piece.length;
-      this.#wakeAll();
-    }
+    if (this.#withheld !== null) this.#withheld += piece;
+    else if (piece !== "") this.#grow(piece);
     return fits;
+  }
+
+  #grow(piece: string): void {
+    this.#pieces.push(piece);
+    this.#starts.push(this.#length);
+    this.#length += piece.length;
+    this.#wakeAll();
   }
 
   #wakeAll(): void {

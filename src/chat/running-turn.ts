@@ -24,6 +24,8 @@ export interface RunningTurn {
   readonly startedMs: number;
   readonly signal: AbortSignal;
   readonly abort: (reason: AbortReason) => void;
+  /** Whether others may have ended it, because this process was paused: what comes is shown when that is known. */
+  readonly mayBeLost: () => boolean;
 }
 
 export interface TurnServices extends ContextServices, ReservationServices {

@@ -91,6 +91,11 @@ export class RunningTurns {
       ids: () => [...this.#entries.keys()],
       stop: (id) => this.#entries.get(id)?.abort("stopped"),
       lose: (id) => this.#entries.get(id)?.abort("lost"),
+      show: () => {
+        for (const { reply, signal } of this.#entries.values()) {
+          if (signal.reason !== "lost") reply.show();
+        }
+      },
     });
     this.#doubtful = new DoubtfulStarts(services);
     this.#elsewhere =
@@ -286,6 +291,7 @@ export class RunningTurns {
       correlation,
       signal: controller.signal,
       abort: (reason) => controller.abort(reason),
+      mayBeLost: () => this.#leases.mayBeLost,
       startedMs: nowMs,
       checkpointedLength: 0,
       checkpointedMs: nowMs,

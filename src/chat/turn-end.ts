@@ -18,7 +18,7 @@ export function toEnd(
   { model: port, memory, prices }: TurnServices,
 ): TurnEnd {
   const { status, finish_reason, error, usage: reported, context } = outcome;
-  const response = reply.text;
+  const response = reply.written;
   const response_tokens = reported
     ? Math.max(0, reported.completion_tokens - reported.reasoning_tokens)
     : countTokens(response);

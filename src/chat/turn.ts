@@ -52,6 +52,7 @@ async function streamReply(running: RunningTurn, services: TurnServices): Promis
       if (piece.usage !== undefined) outcome.usage = piece.usage;
       if (piece.finish_reason !== undefined) outcome.finish_reason = piece.finish_reason;
       if (piece.text === undefined) return;
+      if (running.mayBeLost()) reply.withhold();
       if (!reply.append(piece.text, replyCharsMax)) running.abort("too_long");
     });
     outcome.status = statusOfFinish(outcome.finish_reason);

@@ -117,6 +117,43 @@ describe("the limit", () => {
   });
 });
 
+describe("withholding", () => {
+  const withheld = (): Reply => {
+    const reply = new Reply();
+    reply.append("shown ", unlimited);
+    reply.withhold();
+    reply.append("not yet, 😀", unlimited);
+    return reply;
+  };
+
+  test("what was withheld is written, and shown when it may be", () => {
+    const reply = withheld();
+    expect([reply.text, reply.length, reply.since(0)]).toEqual(["shown ", 6, "shown "]);
+    expect(reply.written).toBe("shown not yet, 😀");
+    reply.show();
+    reply.append(" more", unlimited);
+    expect([reply.text, reply.length]).toEqual(["shown not yet, 😀 more", 22]);
+    expect(reply.since(6)).toBe("not yet, 😀 more");
+  });
+
+  test("the end shows what was stored, with what was withheld or without it", () => {
+    for (const stored of ["shown ", "shown not yet, 😀", "sh"]) {
+      const reply = withheld();
+      reply.finish(unlimited);
+      expect(reply.length).toBe(6);
+      reply.end(endedTurn(stored));
+      expect([reply.text, reply.length]).toEqual([stored, stored.length]);
+    }
+  });
+
+  test("the limit counts it", () => {
+    const reply = new Reply();
+    reply.withhold();
+    expect([reply.append("four", 6), reply.append("four", 6)]).toEqual([true, false]);
+    expect(reply.written).toBe("fourfo");
+  });
+});
+
 describe("watching", () => {
   test("a wake while nobody waits is kept, as one", async () => {
     const wake = new Wake();

@@ -109,21 +109,14 @@ test("turns that start and end in the same conversations never wait for each oth
 }, 120_000);
 
 /**
- * How much of what was read may be lost with an instance: a second; what came while nothing could be stored, because the
- * database was away; and what an instance that lost its turns while it was paused shows before it knows.
+ * How much of what was read may be lost with an instance: a second, and what came while nothing could be stored, because
+ * the database was away.
  */
 function lostMsMaxWith(faults: readonly Fault[], heldUpMs: number): (lastMs: number) => number {
-  const within = (kinds: readonly FaultKind[], lastMs: number, afterMs: number): Fault[] =>
-    faults.filter(({ kind, toMs }) => kinds.includes(kind) && toMs <= lastMs && lastMs < toMs + afterMs);
+  const away = faults.filter(({ kind }) => outages.includes(kind));
   return (lastMs) => {
-    if (within(["instance paused beyond its lease"], lastMs, 3_000).length > 0)
-      return Number.POSITIVE_INFINITY;
-    const during = faults.filter(
-      ({ kind, fromMs, toMs }) => outages.includes(kind) && fromMs <= lastMs && lastMs < toMs,
-    );
-    const before = within(outages, lastMs, 2_000);
-    const awayMs = [...during, ...before].reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
-    return 1_000 + heldUpMs + awayMs;
+    const lately = away.filter(({ fromMs, toMs }) => fromMs <= lastMs && lastMs < toMs + 2_000);
+    return 1_000 + heldUpMs + lately.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
   };
 }
 

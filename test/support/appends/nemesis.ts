@@ -39,10 +39,11 @@ export async function disturb(options: NemesisOptions): Promise<Fault[]> {
   const { random, goesOn } = options;
   const faults: Fault[] = [];
   const acts = faultsOf(options);
-  const lane = async (kinds: readonly FaultKind[], own: Random): Promise<void> => {
+  const lane = async (kinds: readonly FaultKind[], restMsMax: number): Promise<void> => {
+    const own = fork(random);
     let deck: FaultKind[] = [];
     while (goesOn() || kinds.some((kind) => faults.every((fault) => fault.kind !== kind))) {
-      await Bun.sleep(between(own, 1_500, 3_500));
+      await Bun.sleep(between(own, 1_500, restMsMax));
       if (deck.length === 0) deck = shuffled(own, kinds);
       const kind = deck.pop()!;
       const fromMs = performance.now();
@@ -51,10 +52,10 @@ export async function disturb(options: NemesisOptions): Promise<Fault[]> {
     }
   };
   await Promise.all([
-    lane(["instance paused", "instance paused beyond its lease"], fork(random)),
+    lane(["instance paused", "instance paused beyond its lease"], 8_000),
     lane(
       ["instance killed", "instance killed", "database restarted", "database killed", "connections cut"],
-      fork(random),
+      3_500,
     ),
   ]);
   return faults;
