@@ -65,7 +65,13 @@ describe("checksums", () => {
       "content = content || '.'",
       "content = left(content, length(content) - 1)",
     ],
-    ["JSON", "messages", "n = 2", "sources = '[1]'", "sources = '[]'"],
+    [
+      "JSON",
+      "messages",
+      "n = 2",
+      "sources = (sources::text || ' ')::json",
+      "sources = rtrim(sources::text)::json",
+    ],
     ["a boolean", "turns", "n = 2", "use_memory = not use_memory", "use_memory = not use_memory"],
     [
       "a time",

@@ -1,5 +1,6 @@
 /** Searches in PostgreSQL where there is so much text that not all of it is looked at. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { messageLexemes, passageLexemes } from "../../src/storage/postgres/indexed.ts";
 import { openPostgresStore } from "../../src/storage/postgres/store.ts";
 import type { ConversationCursor, Store } from "../../src/storage/store.ts";
 import { databasesOfFile } from "../support/postgres.ts";
@@ -145,4 +146,39 @@ test("recall in a very long history finds what is old and rare, of the user's ow
   expect((await ask("mia", "lone"))[0]).toBe("all lone");
   expect(await ask("eve", "lone")).toEqual([]);
   expect((await ask("eve", "early half few"))[0]).toBe("all half few early");
+});
+
+describe("what is more than a tsvector holds", () => {
+  /** Whether a message's words are all there, as they are indexed: PostgreSQL says nothing where they have no room. */
+  const isWhole = async (words: string): Promise<boolean> => {
+    const [row] = await sql.unsafe<{ whole: boolean }[]>(
+      `with given as (
+           select with_code(scope_code(999999999999), $1) || with_code(workspace_code('x'), $1) as words),
+         kept as (select tsvector_to_array(array_to_tsvector(words)) as words from given)
+       select not exists (select unnest(words) from given except select unnest(words) from kept) as whole`,
+      [words],
+    );
+    return row!.whole;
+  };
+
+  test("is cut: texts of a million characters, of long words and of nothing but different ones", async () => {
+    const different = (count: number, word: (index: number) => string): string =>
+      Array.from({ length: count }, (_, index) => word(index)).join(" ");
+    const texts = [
+      "x".repeat(1_000_000),
+      different(150_000, (index) => `word${index}`),
+      // Three bytes each in UTF-8.
+      different(5_000, (index) => `${"ა".repeat(190)}${index}`),
+    ];
+    for (const text of texts) {
+      for (const words of [
+        messageLexemes(text).words,
+        messageLexemes(text).terms,
+        passageLexemes("", text),
+      ]) {
+        expect(words).not.toBe("");
+        expect(await isWhole(words)).toBe(true);
+      }
+    }
+  });
 });

@@ -1,4 +1,4 @@
-/** Documents, their revisions and passages. The longer statements are in 0008_documents.sql. */
+/** Documents, their revisions and passages. The longer statements are in 0009_documents.sql. */
 import type { ErrorCode } from "../../errors.ts";
 import type {
   DocumentCursor,

@@ -2,11 +2,14 @@
 import { stemmed, stemsOf } from "../../search/terms.ts";
 import { cutWords } from "../../search/words.ts";
 
-/** PostgreSQL takes no longer lexemes (2,046 bytes with a code), and few words are longer. */
+/** A lexeme has room for 2,046 bytes with its code; more is spoilt without a word. Few words are longer than this. */
 const wordCharsMax = 200;
-/** It takes a megabyte of lexemes. Of a text with more different words the first are found. */
+/**
+ * The lexemes of a text have room for a megabyte, where a message's words stand twice, in UTF-8 and with codes. Of a text
+ * with more different words the first are found.
+ */
 const wordsMax = 10_000;
-const charsMax = 200_000;
+const charsMax = 120_000;
 
 /**
  * The words of a passage and of its heading, and their stems: what `index_passage` takes. In the statement that inserts

@@ -1,4 +1,4 @@
-/** Users, their profiles and memories, and what of a conversation goes into a prompt. The longer statements are in 0007_memories.sql. */
+/** Users, their profiles and memories, and what of a conversation goes into a prompt. The longer statements are in 0008_memories.sql. */
 import {
   betweenMax,
   type ConversationContext,

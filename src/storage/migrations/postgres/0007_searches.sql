@@ -105,9 +105,10 @@ begin
         select r, 1000 + place, false, place
           from unnest(nearby.rows[: (question ->> 'near_max')::integer]) with ordinality n (r, place)) c
       group by r),
+    -- With + 0 it begins with what was chosen, and not with all conversations of the user, be they many.
     matches as materialized (
       select c.n, c.place, c.by_words, c.near_place, m.conversation_n, m.seq from chosen c join messages m on m.n = c.n
-        join conversations o on o.n = m.conversation_n where o.user_n = of_user and not o.deleted),
+        join conversations o on o.n = m.conversation_n where o.user_n + 0 = of_user and not o.deleted),
     around as materialized (
       select distinct conversation_n, at as seq
       from matches cross join lateral generate_series(greatest(1, seq - reach), seq + reach) at

@@ -20,6 +20,7 @@ import { StorageUnusableError } from "../../unusable.ts";
 import { Database } from "../database.ts";
 import { indexes } from "./indexes.ts";
 import {
+  AtWorkTooError,
   add,
   begin,
   type Column,
@@ -40,6 +41,8 @@ const chunkRowsMax = 5_000;
 /** A whole table is hashed by one query. */
 const statementSecondsMax = 24 * 3600;
 /** Tries in all, while no connection holds: each success counts anew. */
+/** No step takes as long. */
+const restMs = 3_000;
 const triesMax = 8;
 const retryMs = 250;
 /** Rows that are hashed before anything else gets its turn. */
@@ -139,6 +142,10 @@ class Work {
       try {
         return await this.#copyFrom(at);
       } catch (error) {
+        if (error instanceof AtWorkTooError) {
+          at = await this.#whereItRests(error);
+          continue;
+        }
         if (!(error instanceof AppError && error.code === "storage_unavailable")) throw error;
         if (tries === triesMax) throw error;
         await sleep(retryMs * 2 ** tries, undefined, { signal: this.options.signal });
@@ -147,6 +154,15 @@ class Work {
         if (JSON.stringify(at) !== before) tries = 0;
       }
     }
+  }
+
+  /** The step may have been the last one of a run that was killed: whoever lives takes another one soon. */
+  async #whereItRests(error: AtWorkTooError): Promise<Progress> {
+    const before = await progressOf(this.database);
+    await sleep(restMs, undefined, { signal: this.options.signal });
+    const at = await progressOf(this.database);
+    if (JSON.stringify(at) !== JSON.stringify(before)) throw error;
+    return at;
   }
 
   async #copyFrom(progress: Progress): Promise<void> {

@@ -174,7 +174,7 @@ export interface Destination {
 /**
  * Adds rows of a table and notes how far that is, in one statement.
  * @param rows an array of objects, as JSON
- * @throws StorageUnusableError where another run is at it as well
+ * @throws AtWorkTooError where another run is at it as well
  */
 export async function add(
   database: Database,
@@ -193,13 +193,13 @@ export async function add(
       : `with step as (${advance} returning 1) select count(*) as calls from (select ${call} as called from ${given}) c
          having (select count(*) from step) = 1`;
   const [step] = await database.change(adding, { rows, ...advanceBindings(from, to) });
-  if (step === undefined) throw atWorkToo();
+  if (step === undefined) throw new AtWorkTooError();
 }
 
 /** Notes that a table is there. */
 export async function proceed(database: Database, from: Progress, to: Progress): Promise<void> {
   const [step] = await database.change(`${advance} returning 1`, advanceBindings(from, to));
-  if (step === undefined) throw atWorkToo();
+  if (step === undefined) throw new AtWorkTooError();
 }
 
 const advance = `update migration_progress set table_name = $to_table::text, position = $to_position::text
@@ -212,7 +212,14 @@ const advanceBindings = (from: Progress, to: Progress) => ({
   to_position: to.position,
 });
 
-const atWorkToo = () => new StorageUnusableError("another parley migrate is at work on the database");
+/** Somebody else has taken the next step. */
+export class AtWorkTooError extends StorageUnusableError {
+  override readonly name = "AtWorkTooError";
+
+  constructor() {
+    super("another parley migrate is at work on the database");
+  }
+}
 
 /** What a table holds. */
 export async function checksumIn(
