@@ -12,7 +12,7 @@ describe("the command line", () => {
     const commands = [...stdout.matchAll(/^ {2}parley \[?(\w+)\]? /gm)].map(([, name]) => name!);
     expect(commands).toEqual([
       ...["serve", "chat", "ingest", "keys"],
-      ...["backup", "restore", "export", "import"],
+      ...["backup", "restore", "export", "import", "migrate"],
       ...["health", "doctor", "config", "version"],
     ]);
     for (const name of commands) {

@@ -98,7 +98,7 @@ test("turns that start and end in the same conversations never wait for each oth
   const env = { PARLEY_BUDGETS: "user 1000000000 tokens/day, workspace 1000000000 tokens/month" };
   await using instances = await startInstances(3, url, { model, env });
   const world = newWorld(instances.all);
-  await chat(world, random, () => world.history.length < 500);
+  await chat(world, random, () => world.history.length < 300);
   await using sql = new Bun.SQL(url, { max: 1 });
   const [{ deadlocks }] =
     await sql`select deadlocks::int4 from pg_stat_database where datname = current_database()`;

@@ -15,7 +15,7 @@ import { startTellingModel, type TellingModel } from "../support/telling-model.t
 import { seededRandom } from "../support/turns.ts";
 
 const clients = 32;
-const rounds = 2;
+const rounds = 1;
 
 /** One in five has no key: it can't ask again, and needn't, because it is told what came of its request. */
 const options: ClientOptions = {

@@ -22,8 +22,8 @@ import { seededRandom } from "../support/turns.ts";
 
 setDefaultTimeout(240_000);
 
-const kills = Number(process.env.PARLEY_TEST_MIGRATE_KILLS ?? 6);
-const messages = Number(process.env.PARLEY_TEST_MIGRATE_MESSAGES ?? 20_000);
+const kills = Number(process.env.PARLEY_TEST_MIGRATE_KILLS ?? 3);
+const messages = Number(process.env.PARLEY_TEST_MIGRATE_MESSAGES ?? 4_000);
 
 const newDatabase = databasesOfFile();
 const directory = temporaryDirectory();
