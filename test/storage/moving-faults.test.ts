@@ -201,7 +201,13 @@ test("of two runs at once one gives way, and all is there once", async () => {
   );
   expect(outcomes.toSorted((a, b) => a.exitCode - b.exitCode)).toEqual([
     { exitCode: 0, stderr: "" },
-    { exitCode: 1, stderr: "parley: another parley migrate is at work on the database\n" },
+    {
+      exitCode: 1,
+      // It may be done by the time that it is seen not to rest.
+      stderr: expect.stringMatching(
+        /^parley: another (parley migrate is at work on the database|run has finished or removed this migration)\n$/,
+      ),
+    },
   ]);
   expect(await differencesOf(large, url)).toEqual([]);
 });
@@ -226,11 +232,11 @@ test.skipIf(skipsWithoutProc())("what is moved takes no more memory where there 
     return dataDir;
   };
   const peaks: number[] = [];
-  for (const dataDir of [small, large, long(messages / 200), long(messages / 1_000)]) {
+  for (const dataDir of [small, large, long(messages / 100), long(messages / 400)]) {
     peaks.push(Math.round((await peakOf(dataDir)) / 2 ** 20));
   }
   console.log(
-    `peak memory in MiB: ${peaks.join(", ")} (${messages / 10} messages, ${messages}, 20 long ones, 100)`,
+    `peak memory in MiB: ${peaks.join(", ")} (${messages / 10} messages, ${messages}, 10 long ones, 40)`,
   );
   expect(peaks[1]! - peaks[0]!).toBeLessThan(48);
   expect(peaks[3]! - peaks[2]!).toBeLessThan(128);
