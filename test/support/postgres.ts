@@ -103,7 +103,11 @@ let made = 0;
 /** Gives new databases to the file that calls this; after its last test the server is stopped. */
 export function databasesOfFile(): () => Promise<string> {
   const given = process.env.PARLEY_TEST_POSTGRES_URL;
-  if (given !== undefined) return () => databaseOf(given);
+  if (given !== undefined) {
+    const names: string[] = [];
+    afterAll(() => dropDatabases(given, names));
+    return () => databaseOf(given, names);
+  }
   afterAll(async () => {
     await (await shared)?.[Symbol.asyncDispose]();
     shared = null;
@@ -114,8 +118,15 @@ export function databasesOfFile(): () => Promise<string> {
   };
 }
 
-async function databaseOf(server: string): Promise<string> {
+/** Whoever is still connected is cut off: a service that a test has killed may look connected for a while. */
+async function dropDatabases(server: string, names: readonly string[]): Promise<void> {
+  await using sql = new Bun.SQL(server, { max: 1 });
+  for (const name of names) await sql.unsafe(`drop database if exists ${name} with (force)`);
+}
+
+async function databaseOf(server: string, names: string[]): Promise<string> {
   const name = `parley_test_${process.pid}_${++made}`;
+  names.push(name);
   await using sql = new Bun.SQL(server, { max: 1 });
   await sql.unsafe(`drop database if exists ${name}`);
   await sql.unsafe(`create database ${name}`);
