@@ -1,13 +1,7 @@
 /** Conversations and their messages, but for the search of them and their deletion. */
 import { AppError } from "../../errors.ts";
-import type {
-  ConversationCursor,
-  ConversationPage,
-  ConversationQuery,
-  ConversationRecord,
-  Scope,
-  Store,
-} from "../store.ts";
+import { pageOf } from "../conversation-page.ts";
+import type { ConversationPage, ConversationQuery, ConversationRecord, Scope, Store } from "../store.ts";
 import { madeAndDeleted } from "../turn-answers.ts";
 import { type Bindings, type Database, type Queries, toJson } from "./database.ts";
 import { titleLexemes } from "./indexed.ts";
@@ -177,9 +171,5 @@ export async function pageOfConversations(
       ...bindings,
     },
   );
-  const shown = rows.slice(0, limit);
-  const last = shown.at(-1);
-  const next: ConversationCursor | null =
-    rows.length > limit && last ? { last_active_ms: last.last_active_ms, id: last.id } : null;
-  return { conversations: shown.map(toConversation), next };
+  return pageOf(rows, limit, toConversation);
 }

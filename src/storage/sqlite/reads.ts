@@ -2,8 +2,8 @@
 import type { Database, SQLQueryBindings } from "bun:sqlite";
 import { AppError } from "../../errors.ts";
 import { cutWords } from "../../search/words.ts";
+import { pageOf } from "../conversation-page.ts";
 import type {
-  ConversationCursor,
   ConversationPage,
   ConversationQuery,
   ConversationRecord,
@@ -102,11 +102,7 @@ export function createReads(db: Database, sortedMatchesMax = defaultSortedMatche
         ...(after === null ? {} : { after_ms: after.last_active_ms, after_id: after.id }),
         ...bindings,
       });
-    const shown = rows.slice(0, limit);
-    const last = shown.at(-1);
-    const next: ConversationCursor | null =
-      rows.length > limit && last ? { last_active_ms: last.last_active_ms, id: last.id } : null;
-    return { conversations: shown.map(toConversation), next };
+    return pageOf(rows, limit, toConversation);
   }
 
   return {
