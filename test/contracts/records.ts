@@ -12,6 +12,20 @@ export interface StoreUnderTest {
   close(): Promise<void>;
 }
 
+/** @param open opens the store on the same data each time */
+export async function reopening(open: () => Promise<Store>): Promise<StoreUnderTest> {
+  let store = await open();
+  return {
+    store,
+    async reopen() {
+      await store.close();
+      store = await open();
+      return store;
+    },
+    close: () => store.close(),
+  };
+}
+
 export const scope: Scope = { workspace_id: "default", user_id: null };
 /** Whom turns and conversations are of, unless a test says otherwise. */
 export const ada: UserScope = { workspace_id: "default", user_id: "ada" };

@@ -6,7 +6,7 @@ import { describeDocumentStore } from "../contracts/document-store.ts";
 import { describeKeyStore } from "../contracts/key-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
-import type { StoreUnderTest } from "../contracts/records.ts";
+import { reopening, type StoreUnderTest } from "../contracts/records.ts";
 import { describeRetention } from "../contracts/retention.ts";
 import { describeStore } from "../contracts/store.ts";
 import { describeTurnSlots } from "../contracts/turn-slots.ts";
@@ -20,16 +20,7 @@ const newDatabase = databasesOfFile();
 
 async function openUnderTest(): Promise<StoreUnderTest> {
   const url = await newDatabase();
-  let store = await openPostgresStore(url);
-  return {
-    store,
-    async reopen() {
-      await store.close();
-      store = await openPostgresStore(url);
-      return store;
-    },
-    close: () => store.close(),
-  };
+  return await reopening(() => openPostgresStore(url));
 }
 
 describeStore("PostgreSQL", openUnderTest);

@@ -18,7 +18,7 @@ import { describeDocumentStore } from "../contracts/document-store.ts";
 import { describeKeyStore } from "../contracts/key-store.ts";
 import { describeMemories } from "../contracts/memories.ts";
 import { describeMemoryStore } from "../contracts/memory-store.ts";
-import { noSpending, type StoreUnderTest } from "../contracts/records.ts";
+import { noSpending, reopening, type StoreUnderTest } from "../contracts/records.ts";
 import { describeRetention } from "../contracts/retention.ts";
 import { describeStore } from "../contracts/store.ts";
 import { describeTurnSlots } from "../contracts/turn-slots.ts";
@@ -35,16 +35,7 @@ const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(
 
 async function openUnderTest(): Promise<StoreUnderTest> {
   const directory = newDirectory();
-  let store = await openSqliteStore(directory);
-  return {
-    store,
-    async reopen() {
-      await store.close();
-      store = await openSqliteStore(directory);
-      return store;
-    },
-    close: () => store.close(),
-  };
+  return await reopening(() => openSqliteStore(directory));
 }
 
 describeStore("SQLite", openUnderTest);

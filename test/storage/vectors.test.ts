@@ -5,6 +5,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { openPostgresStore } from "../../src/storage/postgres/store.ts";
 import { openSqliteStore } from "../../src/storage/sqlite/store.ts";
+import { reopening } from "../contracts/records.ts";
 import { describeVectorStore, type VectorsUnderTest } from "../contracts/vector-store.ts";
 import { databasesOfFile } from "../support/postgres.ts";
 import { temporaryDirectory, testMsMax } from "../support/service.ts";
@@ -13,17 +14,11 @@ setDefaultTimeout(testMsMax);
 
 async function openSqlite(): Promise<VectorsUnderTest> {
   const directory = temporaryDirectory();
-  const open = () => openSqliteStore(directory, { vectors: true });
-  let store = await open();
+  const under = await reopening(() => openSqliteStore(directory, { vectors: true }));
   return {
-    store,
-    async reopen() {
-      await store.close();
-      store = await open();
-      return store;
-    },
+    ...under,
     async close() {
-      await store.close();
+      await under.close();
       rmSync(directory, { recursive: true, force: true });
     },
     async rowsOf(table) {
@@ -37,15 +32,8 @@ const newDatabase = databasesOfFile();
 
 async function openPostgres(): Promise<VectorsUnderTest> {
   const url = await newDatabase();
-  let store = await openPostgresStore(url);
   return {
-    store,
-    async reopen() {
-      await store.close();
-      store = await openPostgresStore(url);
-      return store;
-    },
-    close: () => store.close(),
+    ...(await reopening(() => openPostgresStore(url))),
     async rowsOf(table) {
       await using sql = new Bun.SQL(url, { max: 1 });
       const [row] = await sql.unsafe<{ count: number }[]>(`select count(*)::int4 as count from ${table}`);
