@@ -157,7 +157,7 @@ export const docs = {
     id: "deleteUser",
     summary: "Erase a user",
     description:
-      "All that is kept about them, for good: conversations, messages, turns, receipts, summaries, memories, the profile, the documents that are theirs alone, index entries and idempotency keys. Running turns are stopped first. When it answers, no file of the data directory holds any text of theirs any more, snapshots of earlier versions included, which are removed. That takes as long as going through the database does; others are served meanwhile.\n\nFrom the request on they are a user nobody has heard of: what they do meanwhile or later is a new user's, and draws on nothing of before. It may be repeated, and one that was cut off is finished at the next start; each answer counts what its own request erased.",
+      "All that is kept about them, for good: conversations, messages, turns, receipts, summaries, memories, the profile, the documents that are theirs alone, index entries and idempotency keys. Running turns are stopped first. When it answers, no file of the data directory holds any text of theirs any more, snapshots of earlier versions included, which are removed; in PostgreSQL no row does, while its files, WAL and backups keep what was deleted for as long as it is set up to. That takes as long as going through the database does; others are served meanwhile.\n\nFrom the request on they are a user nobody has heard of: what they do meanwhile or later is a new user's, and draws on nothing of before. It may be repeated, and one that was cut off is finished at the next start, or by another instance; each answer counts what its own request erased.",
     answers: {
       200: json("Nothing is left.", {
         status: "deleted",
